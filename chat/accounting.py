@@ -1,0 +1,38 @@
+"""What a turn cost, and what it would have cost had every turn fetched (MEASURES.md, "the counterfactual in the log").
+
+    counterfactual = server_actual + local(counterfactual prompt) - local(actual prompt)
+
+Both local counts use one tokenizer, so that rulers don't mix; the answers are those that were given. Only a replay gives
+the saving of a policy as a whole; this is the saving of a turn, given what happened before it.
+"""
+
+from collections.abc import Mapping
+
+from chat.plan import Plan
+from chat.ports import TokenCounter
+from chat.prompt import PromptSettings, render_always_fetch
+from chat.types import Counterfactual, Usage
+
+
+def usage_of(plan: Plan, answer: str, counted: Usage | None, counter: TokenCounter) -> Usage:
+    """The usage that the LLM reported, else our own count of what was sent and received."""
+    if counted is not None:
+        return counted
+    return Usage(counter.count(plan.prompt.messages), counter.count_text(answer), source="local")
+
+
+def counterfactuals(
+    plan: Plan, answer: str, usage: Usage, counter: TokenCounter, settings: Mapping[str, PromptSettings]
+) -> tuple[Counterfactual, ...]:
+    """The turn's cost under each always-fetch setting, by name."""
+    hits = [hit.faq for hit in plan.hits]
+    actual = counter.count(plan.prompt.messages) if plan.prompt.messages else 0
+
+    def under(name: str, setting: PromptSettings) -> Counterfactual:
+        prompt = render_always_fetch(setting, plan.history, hits, plan.dialogue.query, operator=plan.dialogue.operator)
+        local = counter.count(prompt.messages)
+        if not plan.prompt.messages:  # no LLM was called: its whole prompt is saved, and an answer about as long
+            return Counterfactual(name, local, counter.count_text(answer), "static_answer")
+        return Counterfactual(name, usage.input_tokens + local - actual, usage.output_tokens, "same_answer")
+
+    return tuple(under(name, setting) for name, setting in settings.items())

@@ -1,0 +1,226 @@
+"""One turn: plan it, generate the answer, account for it, log it.
+
+An LLM that fails means the static FAQ, where one is certain enough, else an error that says when to try again. Leaves out
+HTTP (`service/`), how each part works (behind its port) and who is talking (`service/identity.py`).
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from time import perf_counter
+
+from chat.accounting import counterfactuals, usage_of
+from chat.citations import cited_ids
+from chat.errors import LLMError, LogError
+from chat.plan import PipelineConfig, Plan, TurnPlanner, certain_faq
+from chat.ports import Chunk, ConversationLog, LLMClient, Policy, Retriever, TokenCounter
+from chat.prompt import PROMPT_VERSION
+from chat.types import ALWAYS_FETCH, Decision, FinishReason, Message, Price, Sampling, Turn, Usage
+from kb.types import Faq
+
+logger = logging.getLogger(__name__)
+
+STATIC_MODEL = "fetchgate-static"
+"""`model` of a turn that an FAQ answered."""
+KB_UNAVAILABLE = "(The FAQ search isn't available right now, so this answer is given without it.)\n\n"
+LLM_UNAVAILABLE = "(The assistant can't be reached right now; this FAQ may answer your question.)\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRequest:
+    """What came in, after the edge has parsed it."""
+
+    messages: tuple[Message, ...]
+    owner: str
+    conversation_id: str
+    sampling: Sampling = Sampling()
+    background: bool = False
+    sign_transcript: Callable[[str], str] | None = None
+    """Gives the keyed hash of the transcript that ends in this answer; None: the next request brings its identity."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStarted:
+    """The decision is taken and the answer begins."""
+
+    turn_id: str
+    created_at: datetime
+    decision: Decision
+    model: str
+    degraded: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFinished:
+    """The answer is whole; `turn.degraded` holds `not_logged` when the log could not store it."""
+
+    turn: Turn
+    cited: tuple[Faq, ...]
+
+
+TurnEvent = TurnStarted | TextDelta | TurnFinished
+
+
+@dataclass(slots=True)
+class _Running:
+    """A turn on its way: what is known of it so far."""
+
+    request: TurnRequest
+    plan: Plan
+    began: float
+    created_at: datetime
+    turn_id: str
+    model: str
+    degraded: tuple[str, ...]
+    answer: str = ""
+    usage: Usage | None = None
+    finish: FinishReason = "cancelled"
+    first_token: float | None = None
+
+
+class TurnPipeline:
+    """Runs turns; safe for many at once."""
+
+    def __init__(
+        self,
+        *,
+        retriever: Retriever,
+        policy: Policy,
+        llm: LLMClient,
+        log: ConversationLog,
+        counter: TokenCounter,
+        prices: Mapping[str, Price],
+        config: PipelineConfig,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._planner = TurnPlanner(retriever, policy, log, config)
+        self._retriever = retriever
+        self._llm = llm
+        self._log = log
+        self._counter = counter
+        self._prices = prices
+        self._config = config
+        self._clock = clock
+
+    async def run(self, request: TurnRequest) -> AsyncGenerator[TurnEvent]:
+        """The turn's events: one TurnStarted, text deltas, one TurnFinished.
+
+        A turn that breaks off, or whose reader goes away, is logged with what was said by then.
+        Raises: InvalidRequestError before any event; LLMError before any event, or between deltas.
+        """
+        began, created_at = perf_counter(), self._clock()
+        plan = await asyncio.to_thread(self._planner.plan, request.messages, request.owner, request.conversation_id)
+        turn = _Running(request, plan, began, created_at, f"chatcmpl-{uuid.uuid4().hex}", self._model(plan), plan.degraded)
+        try:
+            async with aclosing(self._answer(turn)) as chunks:
+                async for chunk in chunks:
+                    if turn.first_token is None:
+                        turn.first_token = perf_counter()
+                        yield TurnStarted(turn.turn_id, created_at, plan.decision, turn.model, turn.degraded)
+                    turn.answer += chunk.text
+                    if chunk.finish_reason is not None:
+                        turn.finish, turn.usage = chunk.finish_reason, chunk.usage
+                    if chunk.text:
+                        yield TextDelta(chunk.text)
+        except LLMError:
+            turn.finish = "error"
+            raise
+        finally:
+            if turn.finish in ("cancelled", "error") and turn.first_token is not None:
+                self._store(turn)  # not awaited: the task may be on its way out
+        logged = await asyncio.to_thread(self._store, turn)
+        yield TurnFinished(logged, tuple(faq for faq in map(self._retriever.get, logged.cited) if faq is not None))
+
+    def _model(self, plan: Plan) -> str:
+        return STATIC_MODEL if plan.static is not None else self._llm.model
+
+    async def _answer(self, turn: _Running) -> AsyncGenerator[Chunk]:
+        """The answer's chunks, at least one: the FAQ's if it is static, else the LLM's with a note on what is missing."""
+        if turn.plan.static is not None:
+            yield _faq_answer(turn.plan.static)
+            return
+        note = KB_UNAVAILABLE if "kb_unavailable" in turn.plan.degraded else ""
+        try:
+            async with aclosing(self._llm.stream(turn.plan.prompt.messages, turn.request.sampling)) as chunks:
+                async for chunk in chunks:
+                    yield replace(chunk, text=note + chunk.text) if note else chunk
+                    note = ""
+        except LLMError:
+            faq = certain_faq(turn.plan.hits, self._config.fallback_threshold)
+            if turn.first_token is not None or faq is None:
+                raise
+            logger.warning("the LLM failed; answering with FAQ %s", faq.id, exc_info=True)
+            turn.degraded = (*turn.degraded, "llm_unavailable")
+            turn.model = STATIC_MODEL
+            yield _faq_answer(faq, LLM_UNAVAILABLE)
+
+    def _store(self, running: _Running) -> Turn:
+        """Account for a turn and log it; a log that fails makes the turn `not_logged`, which the client is told."""
+        turn = self._record(running)
+        try:
+            self._log.append(turn)
+        except LogError:
+            logger.exception("turn %s is not in the log", turn.id)
+            turn = replace(turn, degraded=(*turn.degraded, "not_logged"))
+        logger.info(
+            "turn",
+            extra={
+                "turn_id": turn.id, "action": turn.decision.action.value, "behavior_prob": turn.decision.behavior_prob,
+                "similarity": turn.hits[0][1] if turn.hits else None, "input_tokens": turn.usage.input_tokens,
+                "output_tokens": turn.usage.output_tokens, "policy_version": turn.decision.policy_version,
+            },
+        )
+        return turn
+
+    def _record(self, running: _Running) -> Turn:
+        plan, request = running.plan, running.request
+        usage = usage_of(plan, running.answer, running.usage, self._counter)
+        settings = {ALWAYS_FETCH: self._config.prompt, **self._config.baselines}
+        # a static answer that stands in for the LLM cites the top-1, which may not be in the prompt
+        citable = [hit.faq.id for hit in plan.hits[:1]] if running.model == STATIC_MODEL else plan.prompt.shown
+        return Turn(
+            id=running.turn_id,
+            conversation_id=request.conversation_id,
+            owner=request.owner,
+            created_at=running.created_at,
+            query=plan.dialogue.query,
+            answer=running.answer,
+            state=plan.state,
+            decision=plan.decision,
+            hits=tuple((hit.faq.id, hit.similarity) for hit in plan.hits),
+            fetched=plan.prompt.fetched,
+            shown=plan.prompt.shown,
+            cited=cited_ids(running.answer, citable),
+            usage=usage,
+            counterfactuals=counterfactuals(plan, running.answer, usage, self._counter, settings),
+            model=running.model,
+            prompt_version=PROMPT_VERSION,
+            kb_version=plan.kb_version,
+            price=self._prices.get(running.model),
+            latency_ms=self._latency(running),
+            finish_reason=running.finish,
+            degraded=running.degraded,
+            background=request.background,
+            transcript_mac=request.sign_transcript(running.answer) if request.sign_transcript else None,
+        )
+
+    def _latency(self, running: _Running) -> dict[str, float]:
+        now = perf_counter()
+        first = now if running.first_token is None else running.first_token
+        return {**running.plan.latency_ms, "first_token": (first - running.began) * 1e3, "total": (now - running.began) * 1e3}
+
+
+def _faq_answer(faq: Faq, note: str = "") -> Chunk:
+    """An FAQ's own answer, cited, as the whole answer."""
+    return Chunk(f"{note}{faq.answer} [{faq.id}]", "stop", Usage(0, 0, source="none"))

@@ -1,0 +1,1 @@
+"""Rollouts, baselines, statistics, promotion: empty until the learned gate is built."""

@@ -1,0 +1,1 @@
+"""FAQs in, similar FAQs out: records, sources, embedder, FAISS index, retriever."""

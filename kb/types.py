@@ -1,0 +1,43 @@
+"""The two values that the knowledge base trades in: an FAQ, and a hit on one.
+
+Leaves out where FAQs come from (`source.py`) and how they are found (`index.py`).
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Faq:
+    """One question and its answer, with other ways to ask it."""
+
+    id: str
+    question: str
+    """May be empty for a passage that answers no single question."""
+    answer: str
+    """May be empty for an intent that only routes; then the question isn't."""
+    category: str | None = None
+    paraphrases: tuple[str, ...] = ()
+    source_url: str | None = None
+    """Where a reader can check the answer: http or https."""
+
+    def __post_init__(self) -> None:
+        if not self.id.strip() or any(c.isspace() for c in self.id):
+            raise ValueError(f"id: expected text without spaces, got {self.id!r}")
+        if not (self.question.strip() or self.answer.strip()):
+            raise ValueError("question: expected a question or an answer, got neither")
+        if self.source_url is not None and not self.source_url.startswith(("https://", "http://")):
+            raise ValueError(f"source_url: expected http(s)://…, got {self.source_url!r}")
+
+    @property
+    def text(self) -> str:
+        """Question and answer as one passage, the text of the FAQ's first vector."""
+        return "\n".join(part for part in (self.question, self.answer) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An FAQ that a search found."""
+
+    faq: Faq
+    similarity: float
+    """Cosine of the query and the FAQ's best vector, in [-1, 1]; higher is closer."""

@@ -1,0 +1,1 @@
+"""Judges, rubric, reward shaping, people's feedback: empty until the learned gate is built."""

@@ -1,0 +1,79 @@
+"""The app: routes, errors, headers and the pages, over components that somebody else built."""
+
+import re
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.datastructures import MutableHeaders
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import errors
+from service.components import Components
+from service.routes import chat, health, kb
+
+STATIC = Path(__file__).parent / "static"
+CSP = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; "
+       "base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+
+def create_app(components: Components) -> FastAPI:
+    """The HTTP service over these components, which it closes when it stops."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        components.close()
+
+    # the docs pages that FastAPI makes load scripts from other hosts, so they are off; the schema itself stays
+    app = FastAPI(title="FetchGate", version=version("fetchgate"), lifespan=lifespan, docs_url=None, redoc_url=None,
+                  max_body_size=components.max_body_bytes)
+    app.state.components = components
+    errors.install(app)
+    for routes in (chat, kb, health):
+        app.include_router(routes.router)
+    app.mount("/static", StaticFiles(directory=STATIC))
+    app.add_api_route("/", _page, include_in_schema=False)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(components.allowed_hosts))
+    app.add_middleware(Headers)
+    return app
+
+
+async def _page() -> FileResponse:
+    """The chat page."""
+    return FileResponse(STATIC / "index.html", media_type="text/html")
+
+
+class Headers:
+    """Gives every response its request id and what a browser needs to be strict."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = MutableHeaders(scope=scope).get("x-request-id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                headers["x-content-type-options"] = "nosniff"
+                headers["referrer-policy"] = "no-referrer"
+                headers["content-security-policy"] = CSP
+                # pages and scripts are checked for changes at each visit: an update shows at once
+                headers.setdefault("cache-control", "no-cache")
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)

@@ -1,0 +1,44 @@
+"""`fetchgate bench`: what the parts cost on this machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli.console import failures, progress_bar, stderr
+
+app = typer.Typer(no_args_is_help=True, help="Measure time and memory on this machine.")
+
+
+@app.callback()
+def bench() -> None:
+    """Measure time and memory on this machine."""
+
+
+@app.command()
+def turn(
+    kb: Annotated[Path | None, typer.Option(help="Index folder. Default: the help desk that ships.")] = None,
+    sessions: Annotated[Path | None, typer.Option(help="Session file to play. Default: the help desk's training sessions.")] = None,
+    turns: Annotated[int, typer.Option(min=1, help="Turns to measure, after ten to warm up.")] = 200,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """A turn's own time against one encoder pass of its query, the search's share, and resident memory."""
+    import json
+    from dataclasses import asdict
+
+    from evaluation.bench import bench_turns
+    from evaluation.datasets import read_helpdesk, read_sessions
+    from service.settings import read_settings
+    from service.wiring import build_retriever
+
+    with failures():
+        with progress_bar("embedding passages") as advance:
+            embedder, retriever = build_retriever(read_settings(kb=kb), advance)
+        played = read_helpdesk("train") if sessions is None else read_sessions(sessions)
+        figures = asdict(bench_turns(embedder, retriever, played, turns=turns))
+    if as_json:
+        print(json.dumps(figures))
+        return
+    for name, value in figures.items():
+        print(f"{name:22} {value:.3g}" if isinstance(value, float) else f"{name:22} {value}")
+    stderr.print("times in ms; ratios are medians over queries of this run", style="dim")

@@ -1,0 +1,181 @@
+"""`fetchgate log`: look at the conversation log, export it, import labelled sessions.
+
+Leaves out the work, which is `chat/log/`'s; here are options, tables and one line for an error.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from chat.errors import ChatError
+
+if TYPE_CHECKING:
+    from chat.log.records import LoggedTurn
+    from chat.log.store import Conversation, SqlConversationLog
+
+app = typer.Typer(help="The conversation log: show, export, import.", no_args_is_help=True)
+
+
+class Format(StrEnum):
+    """What an export holds."""
+
+    SESSIONS = "sessions"
+    TURNS = "turns"
+    PARQUET = "parquet"
+
+
+FORMAT_OF_SUFFIX = {".jsonl": Format.SESSIONS, ".ndjson": Format.SESSIONS, ".parquet": Format.PARQUET}
+
+Db = Annotated[str, typer.Option(
+    "--db", metavar="URL_OR_PATH", envvar="FETCHGATE_DATABASE", help="The log: a database URL, or the path of an SQLite file.",
+)]
+DEFAULT_DB = "var/log.db"
+
+
+@app.command("show")
+def show(
+    conversation: Annotated[str | None, typer.Argument(help="Show the turns of this conversation.", show_default="list them")] = None,
+    owner: Annotated[str | None, typer.Option(help="Whose conversation, where several owners have one of that id.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many: the latest conversations, or turns.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    db: Db = DEFAULT_DB,
+) -> None:
+    """List the latest conversations, or show the turns of one: query, action, cited FAQs, tokens, tokens saved."""
+    with _opened(db) as log:
+        if conversation is None:
+            found = log.conversations(limit=limit)
+            _print_json(map(_summary, found)) if as_json else _print_conversations(found)
+            return
+        one = _choose(log, conversation, owner)
+        if as_json:
+            from chat.log.export import turn_object
+
+            _print_json(map(turn_object, list(log.rows(owner=one.owner, conversation_id=one.id))[-limit:]))
+        else:
+            _print_turns(log.turns_of(one.owner, one.id)[-limit:])
+
+
+@app.command("export")
+def export(
+    out: Annotated[str, typer.Argument(help="The file to write; - is standard output, for sessions and turns.")],
+    what: Annotated[Format | None, typer.Option(
+        "--format", help="sessions: plain sessions (JSON lines); turns: all that is known of each turn (JSON lines); "
+                         "parquet: the same as a table. When not given: .jsonl and - are sessions, .parquet is parquet.",
+    )] = None,
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Export the whole log. The file appears when it is complete, or not at all."""
+    chosen = what or (Format.SESSIONS if out == "-" else FORMAT_OF_SUFFIX.get(Path(out).suffix.lower()))
+    if chosen is None:
+        raise typer.BadParameter(f"expected a file ending in .jsonl or .parquet, got {out!r}; or give --format", param_hint="OUT")
+    if out == "-" and chosen is Format.PARQUET:
+        raise typer.BadParameter("expected a file for parquet, got standard output", param_hint="OUT")
+    with _opened(db) as log, _progress("exporting turns", log.turn_count()) as advance:
+        from chat.log import export
+
+        if out == "-":
+            write = export.write_sessions if chosen is Format.SESSIONS else export.write_turns
+            write(log, sys.stdout, progress=advance)
+        else:
+            writers = {Format.SESSIONS: export.export_sessions, Format.TURNS: export.export_turns,
+                       Format.PARQUET: export.export_parquet}
+            writers[chosen](log, Path(out), progress=advance)
+
+
+@app.command("import")
+def import_(
+    files: Annotated[list[Path], typer.Argument(help="Files of plain sessions (JSON lines).", metavar="FILE...")],
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Import labelled sessions: all files or nothing. Sessions that are in the log already are skipped."""
+    with _opened(db, create=True) as log:
+        from chat.log.sessions import import_sessions
+
+        with _progress("importing sessions", None) as advance:
+            done = import_sessions(log, files, progress=advance)
+    typer.echo(f"imported {done.sessions} sessions with {done.turns} turns, skipped {done.skipped} that were there", err=True)
+
+
+@contextmanager
+def _opened(db: str, *, create: bool = False) -> "Iterator[SqlConversationLog]":
+    """The log; an error of ours ends the command with one line."""
+    from chat.log.store import SqlConversationLog
+
+    try:
+        with SqlConversationLog(db, create=create) as log:
+            yield log
+    except ChatError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def _progress(doing: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error, gone when it is done; nothing where that isn't a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(doing, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def _choose(log: "SqlConversationLog", conversation_id: str, owner: str | None) -> "Conversation":
+    found = [one for one in log.conversations_named(conversation_id) if owner in (None, one.owner)]
+    if not found:
+        raise ChatError(f"expected a conversation of the log, got {conversation_id!r}; `fetchgate log show` lists them")
+    if len(found) > 1:
+        owners = ", ".join(one.owner for one in found)
+        raise typer.BadParameter(f"expected one of the owners {owners}, got none; {conversation_id!r} is an id of each",
+                                 param_hint="--owner")
+    return found[0]
+
+
+def _summary(one: "Conversation") -> dict[str, object]:
+    return {"owner": one.owner, "id": one.id, "source": one.source, "created_at": one.created_at.isoformat(),
+            "turns": one.turns, "tokens": one.tokens}
+
+
+def _print_json(objects: Iterable[dict[str, object]]) -> None:
+    typer.echo(json.dumps(list(objects), ensure_ascii=False, indent=2))
+
+
+def _print_conversations(found: "Iterable[Conversation]") -> None:
+    rows = [(one.id, one.owner, one.source, one.created_at.strftime("%Y-%m-%d %H:%M"), one.turns, one.tokens) for one in found]
+    _print_table(("conversation", "owner", "source", "began (UTC)", "turns", "tokens"), rows)
+
+
+def _print_turns(said: "Iterable[LoggedTurn]") -> None:
+    from chat.types import Turn
+
+    rows: list[tuple[object, ...]] = []
+    for turn in said:
+        if isinstance(turn, Turn):
+            tokens = turn.usage.input_tokens + turn.usage.output_tokens
+            rows.append((turn.query, turn.decision.action, ", ".join(turn.cited), tokens, turn.saved_tokens))
+        else:
+            rows.append((turn.query, None, None, None, None))
+    _print_table(("query", "action", "cited", "tokens", "saved"), rows)
+
+
+def _print_table(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
+    """A table on standard output; unknown is a dash, and people's text can neither style it nor steer the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for name in header:
+        table.add_column(name, justify="right" if name in ("turns", "tokens", "saved") else "left")
+    for row in rows:
+        cells = ("–" if value is None else str(value) for value in row)  # noqa: RUF001
+        table.add_row(*(Text("".join(c if c.isprintable() else " " for c in cell)) for cell in cells))
+    Console().print(table)

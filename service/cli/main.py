@@ -1,0 +1,19 @@
+"""The `fetchgate` command: noun, then verb. Each noun is a module of this folder; imports that take time are inside commands."""
+
+import typer
+
+from service.cli import bench, chat, keys, kb, log, serve
+
+app = typer.Typer(name="fetchgate", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="A FAQ chatbot that fetches context only when fetching helps, and says what that saved.")
+app.command("serve")(serve.serve)
+app.command("chat")(chat.chat)
+app.add_typer(kb.app, name="kb")
+app.add_typer(log.app, name="log")
+app.add_typer(keys.app, name="keys")
+app.add_typer(bench.app, name="bench")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,27 @@
+"""What the app is made of; `wiring.py` builds it for real, tests build it from fakes."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from time import time
+
+from kb.retriever import FaqRetriever
+from service.keys import HashedKey
+from service.turns import ChatTurns
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """Everything that a running service holds."""
+
+    turns: ChatTurns
+    retriever: FaqRetriever
+    keys: tuple[HashedKey, ...]
+    checks: Mapping[str, Callable[[], object]]
+    """Part to a call that fails when the part isn't ready."""
+    close: Callable[[], None]
+    """Gives everything back: log, connections."""
+    max_body_bytes: int
+    allowed_hosts: tuple[str, ...]
+    started_at: int = field(default_factory=lambda: int(time()))
+    logger: logging.Logger = field(default_factory=lambda: logging.getLogger("service"))

@@ -1,0 +1,78 @@
+"""What can be set from outside, read once at start: environment variables `FETCHGATE_…` or a `.env` file, or CLI options.
+
+Functions take the values they need, never `Settings`; only `wiring.py` and the CLI read it.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from chat.prompt import HistoryFaqs
+from kb.embedder import DEFAULT_MODEL
+
+LLMKind = Literal["extractive", "openai", "local"]
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Settings(BaseSettings):
+    """All settings; each field's description is its help text in docs/settings.md."""
+
+    model_config = SettingsConfigDict(env_prefix="FETCHGATE_", env_file=".env", extra="ignore")
+
+    host: str = Field("127.0.0.1", description="Address to listen on; without API keys only loopback is allowed.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    allowed_hosts: Annotated[list[str], NoDecode] = Field(["*"], description="Host headers that are served, separated by commas.")
+    api_keys: SecretStr = Field(SecretStr(""), description="Hashed API keys as `fetchgate keys create` prints them, separated by commas.")
+    secret: SecretStr = Field(SecretStr(""), description="Signs conversation transcripts; made and kept beside the log when empty.")
+
+    faqs: Path | None = Field(None, description="FAQ file (.jsonl or .csv) to serve; indexed at start. Default: the help desk that ships.")
+    kb: Path | None = Field(None, description="Index folder made by `fetchgate kb build`; takes precedence over an FAQ file.")
+    embedder: str = Field(DEFAULT_MODEL, description="Encoder for an FAQ file: the packaged default, a folder or a hub id.")
+    data_dir: Path = Field(Path("var"), description="Where the log, the made index and the secret are kept.")
+    database: str = Field("", description="Conversation log: a file or an SQLAlchemy URL; default `log.db` in the data folder.")
+
+    policy: str = Field("evidence", description="always, never or evidence.")
+    llm: LLMKind = Field("extractive", description="extractive needs no LLM; openai is any OpenAI-compatible server; local is transformers.")
+    llm_model: str = Field("", description="Model name at the server, or the folder or hub id of a local model.")
+    llm_base_url: str = Field("", description="Base URL of an OpenAI-compatible server; empty is the SDK's default.")
+    llm_api_key: SecretStr = Field(SecretStr(""), description="API key for that server.")
+    llm_timeout: float = Field(120.0, gt=0, description="Seconds for a whole answer.")
+    prices: Path | None = Field(None, description="Price table (JSON) instead of the bundled one.")
+
+    k: int = Field(3, ge=1, le=20, description="FAQs that a fetch adds to the prompt.")
+    history_turns: int = Field(2, ge=0, le=20, description="Past exchanges in the prompt.")
+    history_faqs: HistoryFaqs = Field("all", description="Which FAQs stay with a past turn: all, cited or none.")
+    repeats: bool = Field(False, description="Show a fetched FAQ again when it is in the prompt already.")
+    min_similarity: float = Field(0.0, ge=-1, le=1, description="Cosine that an FAQ must reach to be fetched.")
+    static_threshold: float | None = Field(None, ge=-1, le=1, description="Cosine from which an FAQ answers by itself; calibrate it first.")
+    fallback_threshold: float | None = Field(None, ge=-1, le=1, description="Cosine from which an FAQ stands in when the LLM fails.")
+    evidence_threshold: float | None = Field(None, ge=-1, le=1, description="Similarity below which the evidence policy skips.")
+
+    max_body_bytes: int = Field(16 * 2**20, ge=1024, description="Largest request body.")
+    max_query_chars: int = Field(32_000, ge=1, description="Longest last message.")
+    max_concurrent_turns: int = Field(64, ge=1, description="Turns answered at once; more are told to try again.")
+    shutdown_grace: int = Field(30, ge=0, description="Seconds that open streams get to finish after SIGTERM.")
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @property
+    def loopback_only(self) -> bool:
+        return not self.api_keys.get_secret_value()
+
+
+def read_settings(**options: object) -> Settings:
+    """Settings from the environment, overridden by the options that were given (None: not given).
+
+    Raises: ValueError that names each setting that can't be used, and how it is set.
+    """
+    try:
+        return Settings(**{name: value for name, value in options.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {str(e['input'])[:60]!r}; set FETCHGATE_{str(e['loc'][0]).upper()} "
+                 "or the option" for e in error.errors()]
+        raise ValueError("\n".join(lines)) from error

@@ -1,0 +1,167 @@
+"""Settings to concrete components: the only place where real ones are put together."""
+
+import hashlib
+import logging
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from chat.errors import ChatError
+from chat.log.store import SqlConversationLog
+from chat.pipeline import TurnPipeline
+from chat.plan import PipelineConfig
+from chat.ports import LLMClient, Policy
+from chat.prices import BUNDLED, load_prices
+from chat.prompt import PromptSettings
+from chat.tokens import TiktokenCounter
+from kb.embedder import Embedder, EmbedderConfig, Progress, SentenceEmbedder
+from kb.errors import IndexFolderError
+from kb.folder import read_manifest
+from kb.retriever import FaqRetriever
+from kb.source import read_faqs
+from policy.rules import DEFAULT_MIN_SIMILARITY, AlwaysFetch, EvidenceRule, NeverFetch
+from service.components import Components
+from service.identity import TranscriptSigner
+from service.keys import parse_keys
+from service.settings import Settings
+from service.turns import ChatTurns, Limits
+
+logger = logging.getLogger(__name__)
+
+SHIPPED_FAQS = Path(__file__).parent.parent / "kb" / "data" / "helpdesk" / "faqs.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A pipeline with what it stands on."""
+
+    pipeline: TurnPipeline
+    retriever: FaqRetriever
+    log: SqlConversationLog
+    close: Callable[[], None]
+
+
+def build_chat(settings: Settings, progress: Progress | None = None) -> Chat:
+    """The turn pipeline that the settings describe. Raises: KbError, ChatError, ValueError that say what to mend."""
+    policy = build_policy(settings)
+    prices = load_prices(settings.prices or BUNDLED)
+    embedder, retriever = build_retriever(settings, progress)
+    counter = TiktokenCounter()
+    llm, close_llm = _build_llm(settings, embedder, counter)
+    log = SqlConversationLog(database(settings))
+    pipeline = TurnPipeline(retriever=retriever, policy=policy, llm=llm, log=log, counter=counter, prices=prices,
+                            config=_pipeline_config(settings))
+
+    def close() -> None:
+        log.close()
+        close_llm()
+
+    return Chat(pipeline, retriever, log, close)
+
+
+def build_components(settings: Settings, progress: Progress | None = None) -> Components:
+    """Everything that the service serves with."""
+    keys = parse_keys(settings.api_keys.get_secret_value())
+    chat = build_chat(settings, progress)
+    limits = Limits(settings.max_query_chars, settings.max_concurrent_turns)
+    turns = ChatTurns(chat.pipeline, chat.log, TranscriptSigner(_secret(settings)), limits)
+    checks = {"knowledge_base": lambda: chat.retriever.search("ready?", k=1), "log": lambda: chat.log.conversations(limit=1)}
+    return Components(turns, chat.retriever, keys, checks, chat.close, settings.max_body_bytes, tuple(settings.allowed_hosts))
+
+
+def build_retriever(settings: Settings, progress: Progress | None) -> tuple[Embedder, FaqRetriever]:
+    """The knowledge base: an index folder, or one made from an FAQ file and kept until file or encoder change."""
+    if settings.kb is not None:
+        manifest = read_manifest(settings.kb)
+        embedder = SentenceEmbedder(EmbedderConfig(manifest.model, manifest.max_tokens))
+        return embedder, FaqRetriever.load(settings.kb, embedder)
+    config = EmbedderConfig(settings.embedder)
+    embedder = SentenceEmbedder(config)
+    source = settings.faqs or SHIPPED_FAQS
+    faqs = read_faqs(source)
+    folder = settings.data_dir / "kb" / hashlib.sha256(f"{source.resolve()}\0{config.model}".encode()).hexdigest()[:12]
+    if (folder / "manifest.json").exists():
+        try:
+            kept = FaqRetriever.load(folder, embedder)
+            if kept.faqs == faqs:
+                return embedder, kept
+        except IndexFolderError as error:
+            logger.warning("the kept index is of no use and is made anew: %s", error)
+    made = FaqRetriever.build(embedder, faqs, progress=progress)
+    made.save(folder, model=config.model, max_tokens=config.max_tokens)
+    return embedder, made
+
+
+def build_policy(settings: Settings) -> Policy:
+    """The policy of that name. Raises: ValueError."""
+    threshold = DEFAULT_MIN_SIMILARITY if settings.evidence_threshold is None else settings.evidence_threshold
+    policies: dict[str, Policy] = {"always": AlwaysFetch(), "never": NeverFetch(), "evidence": EvidenceRule(threshold)}
+    if settings.policy not in policies:
+        raise ValueError(f"policy: expected {', '.join(policies)}, got {settings.policy!r}")
+    return policies[settings.policy]
+
+
+def database(settings: Settings) -> str:
+    """The log's URL or path; the data folder's by default, made if need be."""
+    if settings.database:
+        return settings.database
+    _make_data_dir(settings.data_dir)
+    return str(settings.data_dir / "log.db")
+
+
+def _build_llm(settings: Settings, embedder: Embedder, counter: TiktokenCounter) -> tuple[LLMClient, Callable[[], None]]:
+    """The LLM client, and how to give it back. Each kind is imported only when asked for."""
+    match settings.llm:
+        case "extractive":
+            from chat.llm.extractive import ExtractiveClient
+
+            return ExtractiveClient(embedder, counter), lambda: None
+        case "local":
+            from chat.llm.local import LocalClient, LocalConfig
+
+            return LocalClient(LocalConfig(_needed(settings.llm_model, "llm_model"))), lambda: None
+        case "openai":
+            from chat.llm.openai import OpenAIClient, OpenAIConfig
+
+            config = OpenAIConfig(model=_needed(settings.llm_model, "llm_model"), base_url=settings.llm_base_url or None,
+                                  api_key=settings.llm_api_key.get_secret_value() or "none", total_timeout=settings.llm_timeout)
+            return OpenAIClient(config), lambda: None
+
+
+def _needed(value: str, name: str) -> str:
+    if not value:
+        raise ValueError(f"{name}: expected a model's name for this kind of LLM, got nothing; set FETCHGATE_{name.upper()}")
+    return value
+
+
+def _pipeline_config(settings: Settings) -> PipelineConfig:
+    prompt = PromptSettings(settings.k, settings.history_turns, settings.history_faqs, settings.repeats)
+    return PipelineConfig(prompt=prompt, min_similarity=settings.min_similarity, static_threshold=settings.static_threshold,
+                          fallback_threshold=settings.fallback_threshold)
+
+
+def _secret(settings: Settings) -> bytes:
+    """The signing secret: the one that is set, else one made once and kept, readable by its owner only."""
+    if given := settings.secret.get_secret_value():
+        return given.encode()
+    _make_data_dir(settings.data_dir)
+    path = settings.data_dir / "secret"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_bytes()
+    except OSError as error:
+        raise ChatError(f"{path}: can't be written ({error.strerror}); set FETCHGATE_SECRET or another data folder") from error
+    with os.fdopen(descriptor, "wb") as file:
+        made = secrets.token_bytes(32)
+        file.write(made)
+    return made
+
+
+def _make_data_dir(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ChatError(f"{folder}: can't be made ({error.strerror}); set FETCHGATE_DATA_DIR to a folder that can be written") from error
