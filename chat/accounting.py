@@ -26,13 +26,15 @@ def counterfactuals(
 ) -> tuple[Counterfactual, ...]:
     """The turn's cost under each always-fetch setting, by name."""
     hits = [hit.faq for hit in plan.hits]
-    actual = counter.count(plan.prompt.messages) if plan.prompt.messages else 0
+    actual = counter.count(plan.prompt.messages)
 
     def under(name: str, setting: PromptSettings) -> Counterfactual:
         prompt = render_always_fetch(setting, plan.history, hits, plan.dialogue.query, operator=plan.dialogue.operator)
         local = counter.count(prompt.messages)
-        if not plan.prompt.messages:  # no LLM was called: its whole prompt is saved, and an answer about as long
+        if plan.static is not None:  # no LLM was called: its whole prompt is saved, and an answer about as long
             return Counterfactual(name, local, counter.count_text(answer), "static_answer")
+        if usage.source == "none":  # the LLM was down, and would have been down for this prompt too
+            return Counterfactual(name, 0, 0, "same_answer")
         return Counterfactual(name, usage.input_tokens + local - actual, usage.output_tokens, "same_answer")
 
     return tuple(under(name, setting) for name, setting in settings.items())

@@ -1,7 +1,7 @@
 """What was said, out of a client's message list; what was shown, out of our log; both together as past turns.
 
 The client's messages are the truth for the words. A past turn whose words are in the log gets its action and FAQs from
-there; one that isn't stays *unknown* rather than NO_FETCH.
+there; one that isn't stays *unknown* rather than NO_FETCH. White space around the words doesn't count: clients trim it.
 """
 
 from collections.abc import Callable, Sequence
@@ -52,16 +52,28 @@ def read_dialogue(messages: Sequence[Message]) -> Dialogue:
 def past_turns(
     exchanges: Sequence[tuple[str, str]], logged: Sequence[LoggedExchange], find_faq: Callable[[str], Faq | None]
 ) -> tuple[PastTurn, ...]:
-    """Exchanges with what the log knows of each; an FAQ that was deleted since is left out."""
-    known = {(turn.query, turn.answer): turn for turn in logged}
+    """Exchanges with what the log knows of each; an FAQ that was deleted since is left out.
 
-    def faqs(ids: Sequence[str]) -> tuple[Faq, ...]:
-        return tuple(faq for faq in map(find_faq, ids) if faq is not None)
+    They are matched from the last back, each logged turn once: words that were said twice keep their own actions.
+    """
+    unclaimed = list(logged)
+    turns: list[PastTurn] = []
+    for query, answer in reversed(exchanges):
+        record = _claim(unclaimed, query.strip(), answer.strip())
+        turns.append(PastTurn(query, answer) if record is None else _known(query, answer, record, find_faq))
+    return tuple(reversed(turns))
 
-    def past(query: str, answer: str) -> PastTurn:
-        turn = known.get((query.strip(), answer))
-        if turn is None:
-            return PastTurn(query, answer)
-        return PastTurn(query, answer, turn.action, faqs(turn.hits), faqs(turn.fetched), turn.cited)
 
-    return tuple(past(query, answer) for query, answer in exchanges)
+def _claim(unclaimed: list[LoggedExchange], query: str, answer: str) -> LoggedExchange | None:
+    """The latest turn of these words, taken off the list with all that came after it."""
+    for n in reversed(range(len(unclaimed))):
+        if (unclaimed[n].query.strip(), unclaimed[n].answer.strip()) == (query, answer):
+            record = unclaimed[n]
+            del unclaimed[n:]
+            return record
+    return None
+
+
+def _known(query: str, answer: str, record: LoggedExchange, find_faq: Callable[[str], Faq | None]) -> PastTurn:
+    fetched = tuple(faq for faq in map(find_faq, record.fetched) if faq is not None)
+    return PastTurn(query, answer, record.action, tuple(map(find_faq, record.hits)), fetched, record.cited)

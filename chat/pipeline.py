@@ -9,7 +9,7 @@ import logging
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import perf_counter
 
@@ -37,7 +37,7 @@ class TurnRequest:
     messages: tuple[Message, ...]
     owner: str
     conversation_id: str
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     background: bool = False
     sign_transcript: Callable[[str], str] | None = None
     """Gives the keyed hash of the transcript that ends in this answer; None: the next request brings its identity."""
@@ -133,13 +133,14 @@ class TurnPipeline:
                         turn.finish, turn.usage = chunk.finish_reason, chunk.usage
                     if chunk.text:
                         yield TextDelta(chunk.text)
-        except LLMError:
-            turn.finish = "error"
-            raise
-        finally:
-            if turn.finish in ("cancelled", "error") and turn.first_token is not None:
+        except BaseException as error:  # with GeneratorExit and CancelledError: the reader went away
+            if isinstance(error, Exception):
+                turn.finish = "error"
+            if turn.first_token is not None:
                 self._store(turn)  # not awaited: the task may be on its way out
-        logged = await asyncio.to_thread(self._store, turn)
+            raise
+        # shielded: a reader who goes away now must not take the turn, still waiting for its thread, along
+        logged = await asyncio.shield(asyncio.to_thread(self._store, turn))
         yield TurnFinished(logged, tuple(faq for faq in map(self._retriever.get, logged.cited) if faq is not None))
 
     def _model(self, plan: Plan) -> str:
@@ -154,8 +155,9 @@ class TurnPipeline:
         try:
             async with aclosing(self._llm.stream(turn.plan.prompt.messages, turn.request.sampling)) as chunks:
                 async for chunk in chunks:
-                    yield replace(chunk, text=note + chunk.text) if note else chunk
-                    note = ""
+                    if chunk.text or chunk.finish_reason is not None:  # else it says nothing yet: only that a server began
+                        yield replace(chunk, text=note + chunk.text)
+                        note = ""
         except LLMError:
             faq = certain_faq(turn.plan.hits, self._config.fallback_threshold)
             if turn.first_token is not None or faq is None:
@@ -207,7 +209,7 @@ class TurnPipeline:
             model=running.model,
             prompt_version=PROMPT_VERSION,
             kb_version=plan.kb_version,
-            price=self._prices.get(running.model),
+            price=self._prices.get(self._llm.model),
             latency_ms=self._latency(running),
             finish_reason=running.finish,
             degraded=running.degraded,
@@ -216,9 +218,10 @@ class TurnPipeline:
         )
 
     def _latency(self, running: _Running) -> dict[str, float]:
-        now = perf_counter()
-        first = now if running.first_token is None else running.first_token
-        return {**running.plan.latency_ms, "first_token": (first - running.began) * 1e3, "total": (now - running.began) * 1e3}
+        now, first, began = perf_counter(), running.first_token, running.began
+        assert first is not None, "an LLMClient gives at least the chunk that says why it ended"
+        later = {"generate": now - first, "first_token": first - began, "total": now - began}
+        return {**running.plan.latency_ms, **{stage: seconds * 1e3 for stage, seconds in later.items()}}
 
 
 def _faq_answer(faq: Faq, note: str = "") -> Chunk:

@@ -85,7 +85,7 @@ class TurnPlanner:
         hits = self._search(dialogue.query, degraded)
         clock.end("retrieve")
         state = self._state(dialogue.query, history, hits, known="kb_unavailable" not in degraded)
-        static = self._static(hits)
+        static = certain_faq(hits, self._config.static_threshold)
         decision = self._decide(state, static, degraded)
         clock.end("decide")
         prompt = self._prompt(dialogue, history, hits, decision, static)
@@ -127,9 +127,6 @@ class TurnPlanner:
             top1_in_prompt=bool(hits) and hits[0].faq.id in faqs_in_history(self._config.prompt, history),
             turns_since_fetch=next((n for n, turn in enumerate(reversed(history)) if turn.action is Action.FETCH), None),
         )
-
-    def _static(self, hits: tuple[Hit, ...]) -> Faq | None:
-        return certain_faq(hits, self._config.static_threshold)
 
     def _decide(self, state: State, static: Faq | None, degraded: list[str]) -> Decision:
         if static is not None:

@@ -86,5 +86,3 @@ class TokenCounter(Protocol):
         """Input tokens of a prompt, chat framing included."""
 
     def count_text(self, text: str) -> int: ...
-
-

@@ -4,6 +4,7 @@ The bundled table holds list prices; override it with a JSON file of the same fo
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,8 +32,8 @@ def _price(path: Path, name: str, fields: Mapping[str, float], currency: str, ve
         price = Price(float(fields["input"]), cached, float(fields["output"]), currency, version)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ChatError(f"{path}: {name}: expected numbers for input and output, got {fields!r}") from error
-    if min(price.input, price.cached_input or 0.0, price.output) < 0:
-        raise ChatError(f"{path}: {name}: expected prices of zero or more, got {fields!r}")
+    if not all(0.0 <= value < math.inf for value in (price.input, price.cached_input or 0.0, price.output)):
+        raise ChatError(f"{path}: {name}: expected finite prices of zero or more, got {fields!r}")
     return price
 
 

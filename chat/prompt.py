@@ -2,14 +2,15 @@
 
 The layout is the paper's (arXiv 2401.06800, section 3): instructions, the last turns with the FAQs that they had fetched,
 the new FAQs when the action is FETCH, the query and a post-prompt. FAQ and user text is data: the marks that delimit it
-are neutralised inside it. Leaves out counting (`tokens.py`).
+are neutralised inside it, and inside answers, which a client may have made up. Leaves out counting (`tokens.py`).
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from chat.citations import cited_ids
 from chat.types import Message, PastTurn, Prompt
 from kb.types import Faq
 
@@ -63,18 +64,17 @@ def render(
     messages = [Message("system", _system(operator))]
     for turn in _window(settings, history):
         faqs = _unseen(settings, kept_faqs(settings, turn), shown)
-        messages += [Message("user", _user(faqs, turn.query)), Message("assistant", turn.answer)]
+        messages += [Message("user", _user(faqs, turn.query)), Message("assistant", _data(turn.answer))]
     new = _unseen(settings, fetched, shown)
     messages.append(Message("user", f"{_user(new, query)}\n{POST_PROMPT}"))
-    return Prompt(tuple(messages), tuple(faq.id for faq in new), tuple(shown))
+    return Prompt(tuple(messages), tuple(faq.id for faq in fetched), tuple(shown))
 
 
 def render_always_fetch(
     settings: PromptSettings, history: Sequence[PastTurn], hits: Sequence[Faq], query: str, *, operator: str = ""
 ) -> Prompt:
     """The prompt of the same turn had every turn fetched, on the answers that were given (MEASURES.md, the counterfactual)."""
-    fetched = [PastTurn(t.query, t.answer, t.action, t.hits, t.hits[: settings.k] or t.fetched, t.cited) for t in history]
-    return render(settings, fetched, hits[: settings.k], query, operator=operator)
+    return render(settings, [_had_fetched(turn, settings.k) for turn in history], hits[: settings.k], query, operator=operator)
 
 
 def faqs_in_history(settings: PromptSettings, history: Sequence[PastTurn]) -> tuple[str, ...]:
@@ -93,6 +93,15 @@ def kept_faqs(settings: PromptSettings, turn: PastTurn) -> tuple[Faq, ...]:
 
 def _window(settings: PromptSettings, history: Sequence[PastTurn]) -> Sequence[PastTurn]:
     return history[len(history) - min(settings.history_turns, len(history)) :]
+
+
+def _had_fetched(turn: PastTurn, k: int) -> PastTurn:
+    """A past turn as if k FAQs had been fetched for it, with the same answer; unchanged where its hits aren't known."""
+    if not turn.hits:
+        return turn
+    fetched = tuple(faq for faq in turn.hits[:k] if faq is not None)
+    # an answer may cite what it was not shown; had it been shown, it would count as cited
+    return replace(turn, fetched=fetched, cited=turn.cited + cited_ids(turn.answer, (faq.id for faq in fetched)))
 
 
 def _unseen(settings: PromptSettings, faqs: Sequence[Faq], shown: dict[str, None]) -> list[Faq]:
@@ -117,5 +126,6 @@ def _faq(faq: Faq) -> str:
 
 
 def _data(text: str) -> str:
-    """Text that can't close or open one of our marks."""
-    return re.sub(r"<(?=\s*/?\s*(?:faqs?|question)\b)", "&lt;", text, flags=re.IGNORECASE)
+    """Text that can't close or open one of our marks, whatever stands between its bracket and its name."""
+    # no second `<` is looked past, so the time stays linear in the text
+    return re.sub(r"<(?=[^\w<]*(?:faqs?|question)\b)", "&lt;", text, flags=re.IGNORECASE)

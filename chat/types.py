@@ -38,8 +38,8 @@ class PastTurn:
     answer: str
     action: Action | None = None
     """None: unknown, the turn isn't in our log (the conversation began elsewhere)."""
-    hits: tuple[Faq, ...] = ()
-    """What FETCH would have shown for it, best first."""
+    hits: tuple[Faq | None, ...] = ()
+    """What FETCH would have shown for it, best first; None in the place of an FAQ that was deleted since."""
     fetched: tuple[Faq, ...] = ()
     """What was put before the LLM for it (FETCH), or answered with (STATIC)."""
     cited: tuple[str, ...] = ()
@@ -169,9 +169,10 @@ class Turn:
     prompt_version: str
     kb_version: str
     price: "Price | None"
-    """At the time of the turn; None: unknown."""
+    """The LLM's at the time of the turn, also where an FAQ answered in its place; None: unknown."""
     latency_ms: Mapping[str, float]
-    """By stage: retrieve, decide, prompt, first_token, generate, total."""
+    """By stage: recall, retrieve, decide, prompt; generate, from the first token to the last; first_token and total, since the
+    request came."""
     finish_reason: FinishReason
     degraded: tuple[str, ...] = ()
     """What failed on the way; a degraded turn is never trained on."""
@@ -211,6 +212,6 @@ class Prompt:
 
     messages: tuple[Message, ...]
     fetched: tuple[str, ...] = ()
-    """FAQ ids that were added for the current query."""
+    """FAQ ids that were fetched for the current query; without repeats, some of them may stand with an earlier turn."""
     shown: tuple[str, ...] = ()
     """All FAQ ids in the prompt, each once, in order of appearance."""

@@ -8,14 +8,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import errors
 from service.components import Components
+from service.errors import ApiError
 from service.routes import chat, health, kb
 
 STATIC = Path(__file__).parent / "static"
@@ -33,14 +35,14 @@ def create_app(components: Components) -> FastAPI:
         components.close()
 
     # the docs pages that FastAPI makes load scripts from other hosts, so they are off; the schema itself stays
-    app = FastAPI(title="FetchGate", version=version("fetchgate"), lifespan=lifespan, docs_url=None, redoc_url=None,
-                  max_body_size=components.max_body_bytes)
+    app = FastAPI(title="FetchGate", version=version("fetchgate"), lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.components = components
     errors.install(app)
     for routes in (chat, kb, health):
         app.include_router(routes.router)
     app.mount("/static", StaticFiles(directory=STATIC))
     app.add_api_route("/", _page, include_in_schema=False)
+    app.add_middleware(BodyLimit, max_bytes=components.max_body_bytes)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(components.allowed_hosts))
     app.add_middleware(Headers)
     return app
@@ -77,3 +79,32 @@ class Headers:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+class BodyLimit:
+    """Refuses bodies over a size, by what they say of themselves or by what comes. FastAPI's own limit answers in plain text."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+        self._error = ApiError(413, f"body: expected at most {max_bytes} bytes, got more", "request_too_large")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        said = MutableHeaders(scope=scope).get("content-length", "")
+        if said.isdigit() and int(said) > self._max_bytes:
+            await JSONResponse(self._error.body, self._error.status, self._error.headers)(scope, receive, send)
+            return
+        come = 0
+
+        async def receive_within() -> Message:
+            nonlocal come
+            message = await receive()
+            come += len(message.get("body", b""))
+            if come > self._max_bytes:
+                raise HTTPException(413, self._error.message)
+            return message
+
+        await self._app(scope, receive_within, send)

@@ -89,8 +89,8 @@ def _validation_error(error: RequestValidationError) -> ApiError:
     """The first thing wrong with a body, in the words of its field. OpenAI's clients expect 400, not 422."""
     first = error.errors()[0]
     path = [str(part) for part in first["loc"] if part != "body"]
-    # the parts of a union are our types' names, no words of the client's
-    param = ".".join(part for part in path if part.isidentifier() and part[0].islower() or part.isdigit()) or None
+    # behind a field of several types stands the type that was tried: our word, not the client's
+    param = ".".join(part for part in path if part not in ("str", "int") and "[" not in part) or None
     if first["type"] == "json_invalid":
         return ApiError(400, "body: expected JSON, got text that doesn't parse", "invalid_json")
     message = str(first["msg"]).removeprefix("Value error, ")

@@ -139,11 +139,13 @@ async def _chunks(
 
 
 async def _finish(events: AsyncGenerator[TurnEvent]) -> TurnFinished:
+    finished: TurnFinished | None = None
     async with aclosing(events):
         async for event in events:
             if isinstance(event, TurnFinished):
-                return event
-    raise AssertionError("a pipeline ends with TurnFinished or an error")
+                finished = event
+    assert finished is not None, "a pipeline ends with TurnFinished or an error"
+    return finished
 
 
 def _event(data: completion.JSON) -> bytes:

@@ -35,8 +35,8 @@ class HashEmbedder:
                 vectors[row, zlib.crc32(padded[start : start + 3].encode()) % self._dimension] += 1
         if progress is not None:
             progress(len(texts))
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return (vectors / np.maximum(lengths, 1e-9)).astype(np.float32)
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+        return vectors
 
 
 def words(text: str) -> set[str]:
@@ -89,7 +89,7 @@ class ScriptedLLM:
         limit = len(answer) if sampling.max_tokens is None else sampling.max_tokens
         for n, word in enumerate(answer[:limit]):
             if self.fail_after == n:
-                raise LLMError("the scripted LLM failed; try again", retryable=True, retry_after=7)
+                raise LLMError("the scripted LLM failed; try again", retryable=True, retry_after=1)
             yield Chunk(word if n == 0 else f" {word}")
         tokens = sum(len(message.content.split()) for message in messages)
         usage = Usage(tokens, len(answer[:limit]), cached_input_tokens=0) if self.usage else None

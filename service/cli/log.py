@@ -40,7 +40,7 @@ DEFAULT_DB = "var/log.db"
 
 @app.command("show")
 def show(
-    conversation: Annotated[str | None, typer.Argument(help="Show the turns of this conversation.", show_default="list them")] = None,
+    conversation: Annotated[str | None, typer.Argument(help="Show the turns of this conversation; without it, list them.")] = None,
     owner: Annotated[str | None, typer.Option(help="Whose conversation, where several owners have one of that id.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many: the latest conversations, or turns.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -176,6 +176,6 @@ def _print_table(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) ->
     for name in header:
         table.add_column(name, justify="right" if name in ("turns", "tokens", "saved") else "left")
     for row in rows:
-        cells = ("–" if value is None else str(value) for value in row)  # noqa: RUF001
+        cells = ("-" if value is None else str(value) for value in row)
         table.add_row(*(Text("".join(c if c.isprintable() else " " for c in cell)) for cell in cells))
     Console().print(table)

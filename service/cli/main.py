@@ -2,7 +2,7 @@
 
 import typer
 
-from service.cli import bench, chat, keys, kb, log, serve
+from service.cli import bench, chat, kb, keys, log, serve
 
 app = typer.Typer(name="fetchgate", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="A FAQ chatbot that fetches context only when fetching helps, and says what that saved.")

@@ -2,12 +2,11 @@
 
 import { t } from "./texts.js";
 
-const ID = "[\\p{L}\\p{N}][\\p{L}\\p{N}_.:-]{0,99}";
-const CITATION = `\\[${ID}(?:\\s*[,;]\\s*${ID})*\\]`;
-const URL_TEXT = "https?://[^\\s<>\"\\[\\]]+";
-const INLINE = new RegExp(`(${CITATION})|(${URL_TEXT})`, "gu");
+// Something in brackets (whether it names FAQs is seen later), or a web address.
+const INLINE = /(\[[^[\]\n]{1,400}\])|(https?:\/\/[^\s<>"[\]]+)/g;
 // The beginning of a citation that may still be on its way.
-const OPEN_CITATION = new RegExp(`\\[[\\p{L}\\p{N}_.:,; -]{0,200}$`, "u");
+const OPEN_CITATION = /\[[^[\]\n]{0,100}$/;
+const LIKELY_ID = /^(?=.*[\d-])[\p{L}\p{N}_.:-]+$/u;
 const LIST_ITEM = /^\s*[-*•]\s+/;
 
 /** An element with class, children (strings become text) and attributes. */
@@ -34,15 +33,15 @@ export function outsideLink(address, children) {
 
 /**
  * Numbers the cited FAQs in the order of the text: Map of id to {number, citation}.
- * The list of citations arrives only at the end; until then whatever looks like an id with a
- * digit or a hyphen counts as one.
+ * The list of citations arrives only at the end; until then one word with a digit or a hyphen
+ * counts as an id.
  */
 export function numberCitations(content, citations) {
   const known = citations && new Map(citations.map((citation) => [citation.id, citation]));
   const numbered = new Map();
   const add = (id) => numbered.has(id) || numbered.set(id, { number: numbered.size + 1, citation: known?.get(id) });
   for (const [, bracket] of content.matchAll(INLINE)) {
-    if (bracket) citedIds(bracket).filter((id) => (known ? known.has(id) : /[\d-]/.test(id))).forEach(add);
+    if (bracket) citedIds(bracket).filter((id) => (known ? known.has(id) : LIKELY_ID.test(id))).forEach(add);
   }
   known?.forEach((_, id) => add(id));
   return numbered;
@@ -99,8 +98,10 @@ function inline(text, numbered, onChip) {
   return [...parts, text.slice(end)].filter((part) => part !== "");
 }
 
+/** What [a] or [a, b] can name; an id may itself hold a comma, so the whole counts as well. */
 function citedIds(bracket) {
-  return bracket.slice(1, -1).split(/\s*[,;]\s*/);
+  const inside = bracket.slice(1, -1);
+  return [...new Set([inside, ...inside.split(/[,;]/)].map((id) => id.trim()))];
 }
 
 function chips(bracket, numbered, onChip) {

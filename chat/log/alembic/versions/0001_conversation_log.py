@@ -82,5 +82,5 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_turns_owner_transcript_mac", "turns", ["owner", "transcript_mac"])
-    for statement in REFUSE_UPDATE[op.get_bind().dialect.name]:
+    for statement in REFUSE_UPDATE[op.get_context().dialect.name]:
         op.execute(statement)

@@ -1,0 +1,95 @@
+"""A running service over fakes: real HTTP on loopback, real routes, scripted parts behind the ports."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import pytest
+import uvicorn
+
+from chat.pipeline import TurnPipeline
+from chat.plan import PipelineConfig
+from chat.types import Action, Price
+from kb.retriever import FaqRetriever
+from kb.types import Faq
+from service.app import create_app
+from service.components import Components
+from service.identity import TranscriptSigner
+from service.keys import HashedKey
+from service.server import AnnouncingServer
+from service.turns import ChatTurns, Limits
+from tests.fakes import HashEmbedder, InMemoryLog, ScriptedLLM, ScriptedPolicy, WordCounter
+
+FAQS = (
+    Faq("fee-late", "How much is the late fee?", "The late fee is ₹450. It can be waived once a year.", "fees", source_url="https://bank.example/fees"),
+    Faq("card-lost", "What if I lose my card?", "Block it in the app at once.", "cards"),
+    Faq("lounge", "Which lounges are free?", "Four visits a year are free.", "travel"),
+)
+
+
+@dataclass
+class Service:
+    """A service on loopback and the fakes behind it."""
+
+    url: str
+    llm: ScriptedLLM
+    log: InMemoryLog
+    policy: ScriptedPolicy
+    retriever: FaqRetriever
+    server: uvicorn.Server
+
+
+@dataclass
+class Parts:
+    """What a test may choose about its service."""
+
+    answers: tuple[str, ...] = ("It is ₹450 [fee-late].",)
+    actions: tuple[Action, ...] = (Action.FETCH,)
+    keys: tuple[HashedKey, ...] = ()
+    config: PipelineConfig = field(default_factory=PipelineConfig)
+    limits: Limits = field(default_factory=lambda: Limits(max_query_chars=1000, max_concurrent_turns=8))
+    max_body_bytes: int = 2**20
+    llm: ScriptedLLM | None = None
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Service]]:
+    """Starts services; all are stopped when the test ends."""
+    running: list[tuple[uvicorn.Server, threading.Thread]] = []
+
+    def start_service(parts: Parts | None = None, **changes: object) -> Service:
+        chosen = replace(parts or Parts(), **changes)  # type: ignore[arg-type]
+        retriever = FaqRetriever.build(HashEmbedder(), FAQS)
+        llm = chosen.llm or ScriptedLLM(chosen.answers)
+        log, policy = InMemoryLog(), ScriptedPolicy(chosen.actions)
+        pipeline = TurnPipeline(retriever=retriever, policy=policy, llm=llm, log=log, counter=WordCounter(),
+                                prices={"scripted": Price(1, None, 2, "USD", "test")}, config=chosen.config)
+        turns = ChatTurns(pipeline, log, TranscriptSigner(b"secret"), chosen.limits)
+
+        def check_log() -> None:
+            if log.error is not None:
+                raise log.error
+
+        components = Components(turns, retriever, chosen.keys, {"log": check_log}, lambda: None, chosen.max_body_bytes, ("*",))
+        ready = threading.Event()
+        address: list[str] = []
+
+        def announce(url: str) -> None:
+            address.append(url)
+            ready.set()
+
+        config = uvicorn.Config(create_app(components), "127.0.0.1", 0, log_config=None, timeout_graceful_shutdown=5)
+        server = AnnouncingServer(config, announce)
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        assert ready.wait(20), "the service did not start"
+        running.append((server, thread))
+        return Service(address[0].rstrip("/"), llm, log, policy, retriever, server)
+
+    yield start_service
+    for server, _ in running:
+        server.should_exit = True
+    deadline = time.monotonic() + 10
+    for _, thread in running:
+        thread.join(max(0.0, deadline - time.monotonic()))
