@@ -22,7 +22,7 @@ RUN /venv/bin/python -m pip install --no-cache-dir --no-deps .
 FROM python:3.11-slim
 COPY --from=build /venv /venv
 RUN useradd --uid 10001 --create-home fetchgate && install -d -o fetchgate -g fetchgate /data
-USER fetchgate
+USER 10001
 WORKDIR /data
 ENV PATH=/venv/bin:$PATH HF_HUB_OFFLINE=1 FETCHGATE_DATA_DIR=/data FETCHGATE_HOST=0.0.0.0
 VOLUME /data

@@ -1,24 +1,29 @@
 """An index on disk: a folder with a JSON manifest, the FAQs as JSON lines, FAISS's own file and the rows' owners.
 
 Data files carry their content hash in their name; saving writes new ones to the side and then replaces `manifest.json`, the
-only name that is ever overwritten. A crash leaves the old index or the new one, never half of each. Nothing is pickled.
+only name that is ever overwritten. A crash leaves the old index or the new one, never half of each. Savers of one folder wait
+for each other; readers need not wait. Nothing is pickled.
 """
 
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, BinaryIO
 
-from kb.errors import IndexFolderError, SourceError
+from kb.ann import BuiltKind, faiss_library
+from kb.errors import IndexFolderError
 from kb.index import FaqIndex, Kind
-from kb.source import read_faqs, write_faqs
 from kb.types import Faq
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+_OURS = re.compile(r"manifest\.json|\.lock|\.new-.*|faqs-[0-9a-f]{16}\.jsonl|index-[0-9a-f]{16}\.faiss|rows-[0-9a-f]{16}\.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,37 +40,46 @@ class Manifest:
     faqs: int
     vectors: int
     kind: Kind
-    built_kind: str
+    built_kind: BuiltKind
     content_hash: str
-    """SHA-256 over FAQs, vectors and rows: the version of the knowledge base."""
+    """The version of the knowledge base: see `content_version`."""
     files: dict[str, str]
     """Part (`faqs`, `index`, `rows`) to file name, which holds the first digits of its SHA-256."""
 
 
-def save_index(folder: Path, index: FaqIndex, faqs: tuple[Faq, ...], *, model_id: str, model: str, max_tokens: int) -> Manifest:
+def content_version(faqs: Sequence[Faq], model_id: str) -> str:
+    """A short hash of every FAQ and the encoder, whatever the FAQs' order."""
+    digest = hashlib.sha256(model_id.encode())
+    for faq in sorted(faqs, key=lambda f: f.id):
+        digest.update(repr(faq).encode())
+    return digest.hexdigest()[:12]
+
+
+def save_index(folder: Path, index: FaqIndex, faqs: Sequence[Faq], *, model_id: str, model: str, max_tokens: int) -> Manifest:
     """Write an index; the folder holds the old one whole until the moment it holds the new one.
 
     Raises: IndexFolderError when the folder can't be written, or is somebody else's.
     """
     packed, owners = index.packed()
     try:
-        if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
-            raise IndexFolderError(f"{folder}: expected an empty folder or an index, got one with other files; choose another folder")
         folder.mkdir(parents=True, exist_ok=True)
-        files, digests = {}, []
-        for part, suffix, write in (
-            ("faqs", ".jsonl", lambda path: write_faqs(path, faqs)),
-            ("index", ".faiss", lambda path: _write_faiss(path, packed)),
-            ("rows", ".json", lambda path: path.write_text(json.dumps(owners))),
-        ):
-            files[part], digest = _write_hashed(folder, part, suffix, write)
-            digests.append(digest)
-        manifest = Manifest(FORMAT, model_id, model, max_tokens, index.dimension, len(faqs), len(owners), index.kind,
-                            index.built_kind, hashlib.sha256("".join(digests).encode()).hexdigest(), files)
-        _replace(folder / MANIFEST, json.dumps(asdict(manifest), indent=2) + "\n")
+        others = sorted(path.name for path in folder.iterdir() if not _OURS.fullmatch(path.name))
+        if others and not (folder / MANIFEST).exists():
+            raise IndexFolderError(f"{folder}: expected an empty folder or an index, got one with other files ({others[0]}); "
+                                   "choose another folder")
+        with _locked(folder):
+            files = {
+                "faqs": _write_hashed(folder, "faqs-{}.jsonl", lambda file: _write_faqs(file, faqs)),
+                "index": _write_hashed(folder, "index-{}.faiss", lambda file: _write_faiss(file, packed)),
+                "rows": _write_hashed(folder, "rows-{}.json", lambda file: file.write(json.dumps(owners).encode())),
+            }
+            manifest = Manifest(FORMAT, model_id, model, max_tokens, index.dimension, len(faqs), len(owners), index.kind,
+                                index.built_kind, content_version(faqs, model_id), files)
+            _write_new(folder, lambda file: file.write(_signed(asdict(manifest))), lambda _: MANIFEST)
+            _clean(folder, keep={MANIFEST, ".lock", *files.values()})
     except OSError as error:
-        raise IndexFolderError(f"{folder}: can't be written ({error.strerror or error}); the index that was there is unchanged") from error
-    _clean(folder, keep=set(files.values()))
+        raise IndexFolderError(f"{folder}: can't be written ({error.strerror or error}); "
+                               "an index that was there is unchanged") from error
     return manifest
 
 
@@ -73,79 +87,110 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of an index folder. Raises: IndexFolderError."""
     path = folder / MANIFEST
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+        record = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise IndexFolderError(f"{folder}: expected an index folder with {MANIFEST}, got none; "
                                f"build one with `fetchgate kb build --faqs FILE --out {folder}`") from error
-    except (OSError, ValueError) as error:
-        raise IndexFolderError(f"{path}: expected a JSON manifest, and it doesn't read ({error}); build the index anew") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise IndexFolderError(f"{path}: expected a JSON manifest, and it doesn't read ({error}); "
+                               "build the index anew") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise IndexFolderError(f"{path}: expected index format {FORMAT}, got {record.get('format') if isinstance(record, dict) else record!r}; "
-                               "build the index anew with this version")
-    try:
-        manifest = Manifest(**record)
-        complete = set(manifest.files) == {"faqs", "index", "rows"} and manifest.kind in get_args(Kind)
-    except TypeError as error:
-        raise IndexFolderError(f"{path}: expected the manifest's fields, and they don't fit ({error}); build the index anew") from error
-    if not complete:
-        raise IndexFolderError(f"{path}: expected the files faqs, index and rows, got {manifest.files}; build the index anew")
-    return manifest
+        found = record.get("format") if isinstance(record, dict) else type(record).__name__
+        raise IndexFolderError(f"{path}: expected index format {FORMAT}, got {found!r}; build the index anew with this version")
+    signature = record.pop("sha256", None)
+    if signature != _signature(record):
+        raise IndexFolderError(f"{path}: expected content with SHA-256 {signature}, got {_signature(record)}; "
+                               "the file is damaged or was edited, build the index anew")
+    return Manifest(**record)
 
 
 def load_index(folder: Path) -> tuple[Manifest, FaqIndex, tuple[Faq, ...]]:
     """Manifest, index and FAQs of a folder, checked against their hashes. Raises: IndexFolderError."""
-    import faiss
-
     manifest = read_manifest(folder)
-    paths = {part: _checked_file(folder, name) for part, name in manifest.files.items()}
     try:
-        packed = faiss.read_index(str(paths["index"]))
-        owners = json.loads(paths["rows"].read_text(encoding="utf-8"))
-        faqs = read_faqs(paths["faqs"])
-        index = FaqIndex.unpacked(packed, owners, manifest.kind)
-    except (RuntimeError, ValueError, OSError, SourceError) as error:
-        raise IndexFolderError(f"{folder}: expected a readable index, got one that doesn't load ({error}); build it anew") from error
+        return manifest, *_load_parts(folder, manifest)
+    except IndexFolderError:
+        if read_manifest(folder) == manifest:
+            raise
+        return load_index(folder)  # a newer index was saved meanwhile, and the files of the older one are gone
+
+
+def _load_parts(folder: Path, manifest: Manifest) -> tuple[FaqIndex, tuple[Faq, ...]]:
+    paths = {part: _checked_file(folder / name) for part, name in manifest.files.items()}
+    try:
+        owners = json.loads(paths["rows"].read_bytes())
+        faqs = _read_faqs(paths["faqs"])
+        index = FaqIndex.unpacked(faiss_library().read_index(str(paths["index"])), owners, manifest.kind)
+    except (RuntimeError, OSError, ValueError, TypeError) as error:
+        raise IndexFolderError(f"{folder}: expected a readable index, got one that doesn't load ({error}); "
+                               "build it anew") from error
     if (index.dimension, len(faqs)) != (manifest.dimension, manifest.faqs) or {faq.id for faq in faqs} != set(owners):
         raise IndexFolderError(f"{folder}: expected {manifest.faqs} FAQs of dimension {manifest.dimension}, got {len(faqs)} of "
                                f"{index.dimension}; build the index anew")
-    return manifest, index, faqs
+    return index, faqs
 
 
-def _write_faiss(path: Path, packed: Any) -> None:
-    import faiss
+def _write_faqs(file: BinaryIO, faqs: Sequence[Faq]) -> None:
+    """FAQs exactly as they are; `kb.source` is for files that people write."""
+    for faq in faqs:
+        file.write(json.dumps(asdict(faq)).encode() + b"\n")
 
+
+def _read_faqs(path: Path) -> tuple[Faq, ...]:
+    with path.open("rb") as file:
+        return tuple(Faq(**{**record, "paraphrases": tuple(record["paraphrases"])}) for record in map(json.loads, file))
+
+
+def _write_faiss(file: BinaryIO, packed: Any) -> None:
+    faiss = faiss_library()
+    # by our own file: FAISS closes one that the disk had no room for without an error
+    faiss.write_index(packed, faiss.PyCallbackIOWriter(file.write))
+
+
+def _write_hashed(folder: Path, name: str, write: Callable[[BinaryIO], object]) -> str:
+    """Write a data file; its name, with the first digits of its hash for `{}`."""
+
+    def named(path: Path) -> str:
+        with path.open("rb") as file:
+            return name.format(hashlib.file_digest(file, "sha256").hexdigest()[:16])
+
+    return _write_new(folder, write, named)
+
+
+def _write_new(folder: Path, write: Callable[[BinaryIO], object], name: Callable[[Path], str]) -> str:
+    """Write a file to the side and on to the disk, then give it its name."""
+    temporary = folder / f".new-{os.getpid()}"
     try:
-        faiss.write_index(packed, str(path))
-    except RuntimeError as error:  # FAISS's only word for a full disk
-        raise OSError(f"FAISS could not write: {error}") from error
-
-
-def _write_hashed(folder: Path, part: str, suffix: str, write: Callable[[Path], object]) -> tuple[str, str]:
-    """Write a part under the name of its hash; (file name, SHA-256)."""
-    temporary = folder / f".{part}.{os.getpid()}{suffix}"
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
             os.fsync(file.fileno())
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        name = f"{part}-{digest[:16]}{suffix}"
-        os.replace(temporary, folder / name)
+        final = name(temporary)
+        os.replace(temporary, folder / final)
     finally:
         temporary.unlink(missing_ok=True)
-    return name, digest
+    _sync(folder)
+    return final
 
 
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def _sync(folder: Path) -> None:
+    """Have the folder's own entries on the disk, in this order."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
-def _checked_file(folder: Path, name: str) -> Path:
-    path = folder / Path(name).name
+def _signed(record: dict[str, Any]) -> bytes:
+    return (json.dumps({**record, "sha256": _signature(record)}, indent=2) + "\n").encode()
+
+
+def _signature(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _checked_file(path: Path) -> Path:
     expected = path.stem.rpartition("-")[2]
     try:
         with path.open("rb") as file:
@@ -159,9 +204,16 @@ def _checked_file(folder: Path, name: str) -> Path:
     return path
 
 
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One saver at a time; the lock of a process that dies goes with it."""
+    with (folder / ".lock").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _clean(folder: Path, keep: set[str]) -> None:
-    """Delete the data files of earlier saves; what can't be deleted only takes room."""
-    for pattern in ("faqs-*.jsonl", "index-*.faiss", "rows-*.json"):
-        for path in folder.glob(pattern):
-            if path.name not in keep:
-                path.unlink(missing_ok=True)
+    """Delete the data files of earlier saves, finished or not."""
+    for path in folder.iterdir():
+        if path.name not in keep and _OURS.fullmatch(path.name):
+            path.unlink(missing_ok=True)

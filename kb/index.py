@@ -1,15 +1,18 @@
 """FAISS index of FAQs: add, update, remove, search by vector.
 
 An FAQ has one vector for question and answer together and one for each paraphrase; it is scored by its best. Exact inner
-product by default; HNSW from `HNSW_FROM` vectors on; IVF by option. Leaves out embedding (`retriever.py`) and disk (`folder.py`).
+product by default; HNSW from `HNSW_FROM` vectors on; IVF by option. Leaves out embedding (`retriever.py`), how FAISS is asked
+(`ann.py`) and disk (`folder.py`).
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
 
+from kb.ann import BuiltKind, kind_of, nearest_rows, new_index
 from kb.embedder import Vectors
 from kb.errors import EmbedderError, UnknownFaqError
 from kb.types import Faq
@@ -18,13 +21,12 @@ Kind = Literal["auto", "flat", "hnsw", "ivf"]
 
 HNSW_FROM = 20_000
 """Vectors from which `auto` takes HNSW: there, an exact search passes 5 % of an encoder pass (docs/results.md)."""
-HNSW_LINKS = 32
-HNSW_EF_CONSTRUCTION = 80
-HNSW_EF_SEARCH = 64
-IVF_PROBES_SHARE = 0.05
-"""Share of the IVF lists that a search visits."""
+IVF_GROWTH = 2.0
+"""Growth from which IVF's lists, which were made for fewer vectors, are trained anew."""
 REBUILD_SHARE = 0.2
-"""Share of removed vectors from which an HNSW graph, which can't forget, is built anew."""
+"""Share of removed vectors from which the index, which only hides them, is built anew."""
+ROWS_A_FAQ = 4
+"""Rows first asked of FAISS for each FAQ that is wanted; more follow when paraphrases of few FAQs take them all."""
 
 
 def passages(faq: Faq) -> tuple[str, ...]:
@@ -46,88 +48,89 @@ class FaqIndex:
     def __init__(self, dimension: int, kind: Kind = "auto") -> None:
         self.dimension = dimension
         self.kind = kind
-        self._owner: list[str | None] = []
-        """FAQ id of each row in the FAISS index; None once removed."""
-        self._rows: dict[str, list[int]] = {}
-        self._removed: list[int] = []
-        """Rows of FAQs that were removed, which a search passes over."""
-        self._faiss: Any = None
-        self._most_rows = 1
+        self._owners: list[str] = []
+        """FAQ id of each row in the FAISS index; the rows of an FAQ stand together."""
+        self._rows: dict[str, range] = {}
+        self._live = np.empty(0, dtype=bool)
+        """Whether a row's FAQ is still there; a search passes over the others."""
+        self._faiss = new_index("flat", dimension, np.empty((0, dimension), dtype=np.float32))
+        self._trained_rows = 0
 
     def __len__(self) -> int:
         return len(self._rows)
 
     @property
     def vector_count(self) -> int:
-        return sum(len(rows) for rows in self._rows.values())
+        return int(np.count_nonzero(self._live))
 
     @property
-    def built_kind(self) -> str:
+    def built_kind(self) -> BuiltKind:
         """The kind in use, `auto` resolved by the number of vectors."""
-        return self._kind_for(self.vector_count)
+        return kind_of(self._faiss)
 
     def add(self, items: Iterable[tuple[str, Vectors]]) -> None:
         """Add FAQs with their vectors, shape (n, dimension), unit length.
 
-        Raises: UnknownFaqError for an id that is there already; EmbedderError for vectors of another shape or not finite.
-        Nothing is added then.
+        Raises: as `put`, and UnknownFaqError for an id that is there already; nothing is added then.
         """
-        new = dict[str, Vectors]()
-        for faq_id, vectors in items:
-            if faq_id in self._rows or faq_id in new:
+        new = list(items)
+        for faq_id, _ in new:
+            if faq_id in self._rows:
                 raise UnknownFaqError(f"{faq_id}: expected a new FAQ id, got one that is in the index; use update")
-            new[faq_id] = self._checked(faq_id, vectors)
-        grown = self._kind_for(self.vector_count + sum(map(len, new.values())))
-        if self._faiss is None or grown != self.built_kind or grown == "ivf":
-            self._build(self._kept() | new)
-        else:
-            self._append(new)
+        self.put(new)
 
     def update(self, items: Iterable[tuple[str, Vectors]]) -> None:
-        """Replace the vectors of FAQs that are there. Raises: as `add`, and UnknownFaqError for an id that isn't there."""
-        changed = {faq_id: self._checked(faq_id, vectors) for faq_id, vectors in items}
-        self.remove(changed)
-        self.add(changed.items())
+        """Replace the vectors of FAQs that are there. Raises: as `put`, and UnknownFaqError for an id that isn't there."""
+        changed = list(items)
+        self._check_known(faq_id for faq_id, _ in changed)
+        self.put(changed)
+
+    def put(self, items: Iterable[tuple[str, Vectors]]) -> None:
+        """Add FAQs, or replace the vectors of those that are there.
+
+        Raises: UnknownFaqError for an id that comes twice; EmbedderError for vectors of another shape or not finite.
+        """
+        owners, matrix = self._stacked(list(items))
+        self._hide(faq_id for faq_id in dict.fromkeys(owners) if faq_id in self._rows)
+        if self._must_rebuild(len(owners)):
+            kept_owners, kept = self._kept()
+            self._build(kept_owners + owners, np.concatenate([kept, matrix]))
+        else:
+            self._append(owners, matrix)
 
     def remove(self, faq_ids: Iterable[str]) -> None:
         """Forget FAQs. Raises: UnknownFaqError for an id that isn't there; nothing is removed then."""
         ids = list(dict.fromkeys(faq_ids))
-        if missing := [faq_id for faq_id in ids if faq_id not in self._rows]:
-            raise UnknownFaqError(f"{missing[0]}: expected an FAQ id of the index, got one that it doesn't hold")
-        for faq_id in ids:
-            for row in self._rows.pop(faq_id):
-                self._owner[row] = None
-                self._removed.append(row)
-        if len(self._removed) > REBUILD_SHARE * len(self._owner):
-            self._build(self._kept())
+        self._check_known(ids)
+        self._hide(ids)
+        if self._must_rebuild(0):
+            self._build(*self._kept())
 
     def search(self, query: Vectors, *, k: int) -> tuple[Neighbour, ...]:
         """The k nearest FAQs to one vector, shape (dimension,), each once by its best vector, best first."""
-        if not self._rows:
-            return ()
-        found: dict[str, float] = {}
-        # k FAQs can hide behind k * most_rows vectors at worst, so that many rows always hold k distinct ones
-        rows = min(k * self._most_rows, self.vector_count)
-        similarities, ids = self._faiss.search(query.reshape(1, -1), rows, params=self._search_parameters(rows))
-        for similarity, row in zip(similarities[0].tolist(), ids[0].tolist(), strict=True):
-            faq_id = self._owner[row] if row >= 0 else None
-            if faq_id is not None and faq_id not in found:
-                found[faq_id] = max(-1.0, min(1.0, similarity))
-                if len(found) == k:
-                    break
-        return tuple(Neighbour(faq_id, similarity) for faq_id, similarity in found.items())
+        most = self.vector_count
+        rows = min(k * ROWS_A_FAQ, most)
+        while rows:
+            nearest = nearest_rows(self._faiss, query, rows, self._live)
+            found: dict[str, float] = {}
+            for row, similarity in nearest:
+                found.setdefault(self._owners[row], max(-1.0, min(1.0, similarity)))
+            # fewer FAQs than wanted: the rest hide behind these ones' paraphrases, unless FAISS has no more rows to give
+            if len(found) >= min(k, len(self)) or rows == most or len(nearest) < rows:
+                return tuple(Neighbour(*pair) for pair in list(found.items())[:k])
+            rows = min(rows * 4, most)
+        return ()
 
     def vectors(self, faq_id: str) -> Vectors:
         """The vectors of an FAQ, shape (n, dimension)."""
-        first = self._rows[faq_id][0]
-        matrix: Vectors = self._faiss.reconstruct_n(first, len(self._rows[faq_id]))
+        matrix: Vectors = self._faiss.reconstruct_batch(np.array(self._rows[faq_id], dtype=np.int64))
         return matrix
 
     def packed(self) -> tuple[Any, list[str]]:
         """The FAISS index without removed rows, and the FAQ id of each row: what is written to disk."""
-        if self._removed or self._faiss is None:
-            self._build(self._kept())
-        return self._faiss, [owner for owner in self._owner if owner is not None]
+        if not self._live.all():
+            self._build(*self._kept())
+        return self._faiss, self._owners
 
     @classmethod
     def unpacked(cls, faiss_index: Any, owners: Sequence[str], kind: Kind) -> "FaqIndex":
@@ -135,65 +138,74 @@ class FaqIndex:
         if faiss_index.ntotal != len(owners):
             raise ValueError(f"expected {len(owners)} vectors, got {faiss_index.ntotal}")
         index = cls(faiss_index.d, kind)
-        for row, faq_id in enumerate(owners):
-            index._rows.setdefault(faq_id, []).append(row)
-        index._owner = list(owners)
-        index._most_rows = max((len(rows) for rows in index._rows.values()), default=1)
         index._faiss = faiss_index
+        index._trained_rows = len(owners)
+        index._own(list(owners))
         return index
 
-    def _checked(self, faq_id: str, vectors: Vectors) -> Vectors:
-        if vectors.ndim != 2 or vectors.shape[1] != self.dimension or len(vectors) == 0:
-            raise EmbedderError(f"{faq_id}: expected vectors of shape (n, {self.dimension}), got {vectors.shape}; "
-                                "build the index anew with this encoder")
-        if not np.isfinite(vectors).all():
-            raise EmbedderError(f"{faq_id}: expected finite vectors, got NaN or infinity")
-        return np.ascontiguousarray(vectors, dtype=np.float32)
+    def _check_known(self, faq_ids: Iterable[str]) -> None:
+        for faq_id in faq_ids:
+            if faq_id not in self._rows:
+                raise UnknownFaqError(f"{faq_id}: expected an FAQ id of the index, got one that it doesn't hold")
 
-    def _kind_for(self, vectors: int) -> str:
-        return self.kind if self.kind != "auto" else "hnsw" if vectors >= HNSW_FROM else "flat"
+    def _stacked(self, items: Sequence[tuple[str, Vectors]]) -> tuple[list[str], Vectors]:
+        """The FAQ id of each vector, and the vectors in one matrix."""
+        seen: set[str] = set()
+        for faq_id, vectors in items:
+            if faq_id in seen:
+                raise UnknownFaqError(f"{faq_id}: expected each FAQ id once, got it twice")
+            if vectors.ndim != 2 or vectors.shape[1] != self.dimension or len(vectors) == 0:
+                raise EmbedderError(f"{faq_id}: expected vectors of shape (n, {self.dimension}), got {vectors.shape}; "
+                                    "build the index anew with this encoder")
+            seen.add(faq_id)
+        matrix = np.concatenate([np.empty((0, self.dimension)), *(vectors for _, vectors in items)], dtype=np.float32)
+        owners = [faq_id for faq_id, vectors in items for _ in range(len(vectors))]
+        if (bad := np.flatnonzero(~np.isfinite(matrix).all(axis=1))).size:
+            raise EmbedderError(f"{owners[bad[0]]}: expected finite vectors, got NaN or infinity")
+        return owners, matrix
 
-    def _kept(self) -> dict[str, Vectors]:
-        return {faq_id: self.vectors(faq_id) for faq_id in self._rows}
+    def _hide(self, faq_ids: Iterable[str]) -> None:
+        for faq_id in faq_ids:
+            rows = self._rows.pop(faq_id)
+            self._live[rows.start : rows.stop] = False
 
-    def _append(self, new: dict[str, Vectors]) -> None:
-        for faq_id, vectors in new.items():
-            self._rows[faq_id] = list(range(len(self._owner), len(self._owner) + len(vectors)))
-            self._owner.extend([faq_id] * len(vectors))
-            self._most_rows = max(self._most_rows, len(vectors))
-        if new:
-            self._faiss.add(np.concatenate(list(new.values())))
+    def _must_rebuild(self, new: int) -> bool:
+        """Whether the FAISS index won't do once `new` rows are added: of another kind, full of hidden rows, or outgrown."""
+        live = self.vector_count + new
+        hidden = len(self._owners) - self.vector_count
+        outgrown = self.kind == "ivf" and live > IVF_GROWTH * self._trained_rows
+        return self._kind_for(live) != self.built_kind or hidden > REBUILD_SHARE * (live + hidden) or outgrown
 
-    def _build(self, kept: dict[str, Vectors]) -> None:
-        """Build the FAISS index anew from these vectors."""
-        self._owner, self._rows, self._removed, self._most_rows = [], {}, [], 1
-        self._faiss = _new_faiss(self.dimension, self._kind_for(sum(map(len, kept.values()))), kept)
-        self._append(kept)
+    def _kind_for(self, vectors: int) -> BuiltKind:
+        if vectors == 0:
+            return "flat"  # there is nothing to train on
+        if self.kind != "auto":
+            return self.kind
+        # a graph that is there stays until half is gone, lest edits around the bound build one each time
+        return "hnsw" if vectors >= (HNSW_FROM if self.built_kind == "flat" else HNSW_FROM // 2) else "flat"
 
-    def _search_parameters(self, rows: int) -> Any:
-        """Search options: how far to look, and which removed rows to pass over."""
-        import faiss
+    def _kept(self) -> tuple[list[str], Vectors]:
+        """The owners and vectors that haven't been removed."""
+        matrix: Vectors = self._faiss.reconstruct_n(0, len(self._owners))
+        return [self._owners[row] for row in np.flatnonzero(self._live)], matrix[self._live]
 
-        selector = faiss.IDSelectorNot(faiss.IDSelectorBatch(self._removed)) if self._removed else None
-        if isinstance(self._faiss, faiss.IndexHNSW):
-            return faiss.SearchParametersHNSW(sel=selector, efSearch=max(HNSW_EF_SEARCH, 2 * rows))
-        if isinstance(self._faiss, faiss.IndexIVF):
-            return faiss.SearchParametersIVF(sel=selector, nprobe=max(1, round(IVF_PROBES_SHARE * self._faiss.nlist)))
-        return faiss.SearchParameters(sel=selector) if selector else None
+    def _build(self, owners: list[str], matrix: Vectors) -> None:
+        built = new_index(self._kind_for(len(owners)), self.dimension, matrix)
+        built.add(matrix)
+        self._faiss, self._trained_rows = built, len(owners)
+        self._owners, self._rows, self._live = [], {}, np.empty(0, dtype=bool)
+        self._own(owners)
 
+    def _append(self, owners: list[str], matrix: Vectors) -> None:
+        self._faiss.add(matrix)
+        self._own(owners)
 
-def _new_faiss(dimension: int, kind: str, vectors: dict[str, Vectors]) -> Any:
-    import faiss
-
-    if kind == "hnsw":
-        index = faiss.IndexHNSWFlat(dimension, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = HNSW_EF_CONSTRUCTION
-        return index
-    if kind == "ivf" and vectors:
-        matrix = np.concatenate(list(vectors.values()))
-        lists = max(1, min(4 * round(len(matrix) ** 0.5), len(matrix) // 39))  # FAISS wants 39 points a list to train
-        index = faiss.index_factory(dimension, f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
-        index.train(matrix)
-        index.make_direct_map()
-        return index
-    return faiss.IndexFlatIP(dimension)
+    def _own(self, owners: list[str]) -> None:
+        row = len(self._owners)
+        for faq_id, group in groupby(owners):
+            if faq_id in self._rows:
+                raise ValueError(f"expected the rows of {faq_id} together, got them apart")
+            first, row = row, row + len(list(group))
+            self._rows[faq_id] = range(first, row)
+        self._owners += owners
+        self._live = np.concatenate([self._live, np.ones(len(owners), dtype=bool)])

@@ -16,8 +16,11 @@ from kb.errors import SourceError
 from kb.types import Faq
 
 MAX_REPORTED = 10
+MAX_CHARACTERS = 100_000
+"""Of one text. Longer is no FAQ, but a quote that was left open, or a document that belongs in pieces."""
 REQUIRED = ("question", "answer")
 PARAPHRASE_SEPARATOR = "|"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_faqs(path: Path) -> tuple[Faq, ...]:
@@ -38,7 +41,7 @@ def read_faqs(path: Path) -> tuple[Faq, ...]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             return _validated(path, reader(path, file))
     except UnicodeDecodeError as error:
-        raise SourceError(f"{path}: expected UTF-8 text, got byte {error.object[error.start]:#x} at offset {error.start}; "
+        raise SourceError(f"{path}:{_undecodable_line(path)}: expected UTF-8 text, got byte {error.object[error.start]:#04x}; "
                           "save the file as UTF-8") from error
     except OSError as error:
         raise SourceError(f"{path}: can't be read ({error.strerror}); check the path and its permissions") from error
@@ -51,6 +54,14 @@ def write_faqs(path: Path, faqs: tuple[Faq, ...]) -> None:
             record = {"id": faq.id, "question": faq.question, "answer": faq.answer, "category": faq.category,
                       "paraphrases": list(faq.paraphrases), "source_url": faq.source_url}
             file.write(json.dumps({k: v for k, v in record.items() if v not in (None, [])}, ensure_ascii=False) + "\n")
+
+
+def _undecodable_line(path: Path) -> int:
+    try:
+        path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        return error.object.count(b"\n", 0, error.start) + 1
+    return 1
 
 
 def _validated(path: Path, records: Iterator[tuple[int, Mapping[str, object] | str]]) -> tuple[Faq, ...]:
@@ -84,7 +95,7 @@ def _faq(record: Mapping[str, object]) -> Faq:
     """One record as an FAQ. Raises: ValueError that begins with the field's name."""
     for field in REQUIRED:
         if field not in record:
-            raise ValueError(f"{field}: expected this field, got only {', '.join(sorted(record)) or 'nothing'}")
+            raise ValueError(f"{field}: expected this field, got only {_excerpt(', '.join(sorted(record)))}")
     question, answer = _text(record, "question"), _text(record, "answer")
     return Faq(
         id=_text(record, "id") or _id_from(question or answer),
@@ -98,23 +109,34 @@ def _faq(record: Mapping[str, object]) -> Faq:
 
 def _text(record: Mapping[str, object], field: str) -> str:
     value = record.get(field)
-    if value is None:
-        return ""
+    return "" if value is None else _checked(field, value)
+
+
+def _checked(field: str, value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{field}: expected text, got {type(value).__name__} {str(value)[:40]!r}")
+        raise ValueError(f"{field}: expected text, got {type(value).__name__} {_excerpt(value)}")
     if "\x00" in value:
         raise ValueError(f"{field}: expected text, got a NUL byte; is this a binary file?")
+    if _SURROGATE.search(value):
+        raise ValueError(f"{field}: expected text, got half of a surrogate pair; was an emoji cut in two?")
+    if len(value) > MAX_CHARACTERS:
+        raise ValueError(f"{field}: expected at most {MAX_CHARACTERS:,} characters, got {len(value):,}; "
+                         "split it into several FAQs")
     return value.strip()
 
 
 def _paraphrases(value: object) -> tuple[str, ...]:
-    if value is None or value == "":
-        return ()
     if isinstance(value, str):
         value = value.split(PARAPHRASE_SEPARATOR)
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ValueError(f"paraphrases: expected a list of texts, got {str(value)[:60]!r}")
-    return tuple(dict.fromkeys(item.strip() for item in value if item.strip()))
+    if not isinstance(value, list | None):
+        raise ValueError(f"paraphrases: expected a list of texts, got {type(value).__name__} {_excerpt(value)}")
+    texts = (_checked("paraphrases", item) for item in value or ())
+    return tuple(dict.fromkeys(text for text in texts if text))
+
+
+def _excerpt(value: object) -> str:
+    """The beginning of a value, on one line."""
+    return repr(str(value)[:60])
 
 
 def _id_from(text: str) -> str:
@@ -129,28 +151,41 @@ def _jsonl_records(path: Path, file: TextIO) -> Iterator[tuple[int, Mapping[str,
             continue
         try:
             record = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # besides bad JSON: a number of too many digits, or too many brackets
             yield line, f"expected one JSON object, got text that doesn't parse ({error})"
             continue
         if not isinstance(record, dict):
             yield line, f"expected one JSON object, got {type(record).__name__}"
-        elif not record.get("id"):
+        elif record.get("id") is None or not str(record["id"]).strip():
             yield line, "id: expected this field with a text, got none"
         else:
             yield line, record
 
 
 def _csv_records(path: Path, file: TextIO) -> Iterator[tuple[int, Mapping[str, object] | str]]:
-    reader = csv.DictReader(file, strict=True)
+    """Rows with the line that they begin on."""
+    reader = csv.reader(file, strict=True)
+    line = 1
     try:
-        header = reader.fieldnames or []
-        missing = [field for field in REQUIRED if field not in header]
-        if missing:
-            raise SourceError(f"{path}:1: {missing[0]}: expected this column in the header, got {', '.join(header) or 'nothing'}")
-        for row in reader:
-            if None in row or None in row.values():
-                yield reader.line_num, f"expected {len(header)} cells, got another number; quote cells that hold commas"
-            else:
-                yield reader.line_num, row
+        header = next(reader, [])
+        _check_header(path, header)
+        line = reader.line_num + 1
+        for cells in reader:
+            if cells and len(cells) != len(header):
+                yield line, f"{header[min(len(cells), len(header) - 1)]}: expected {len(header)} cells, got {len(cells)}; " \
+                            "quote cells that hold commas"
+            elif cells:
+                yield line, dict(zip(header, cells, strict=True))
+            line = reader.line_num + 1
     except csv.Error as error:
-        yield reader.line_num, f"expected well-formed CSV, got {error}"
+        yield line, f"expected well-formed CSV, got {error}; is a quote left open, or a cell very long?"
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    for field in REQUIRED:
+        if field not in header:
+            raise SourceError(f"{path}:1: {field}: expected this column in the header, got {_excerpt(', '.join(header))}; "
+                              "name the columns on line 1, separated by commas")
+    for field in header:
+        if header.count(field) > 1:
+            raise SourceError(f"{path}:1: {field}: expected one column of this name, got {header.count(field)}")

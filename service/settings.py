@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     database: str = Field("", description="Conversation log: a file or an SQLAlchemy URL; default `log.db` in the data folder.")
 
     policy: str = Field("evidence", description="always, never or evidence.")
-    llm: LLMKind = Field("extractive", description="extractive needs no LLM; openai is any OpenAI-compatible server; local is transformers.")
+    llm: LLMKind = Field("extractive", description="extractive needs no LLM; openai: any compatible server; local: transformers.")
     llm_model: str = Field("", description="Model name at the server, or the folder or hub id of a local model.")
     llm_base_url: str = Field("", description="Base URL of an OpenAI-compatible server; empty is the SDK's default.")
     llm_api_key: SecretStr = Field(SecretStr(""), description="API key for that server.")

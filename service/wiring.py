@@ -5,6 +5,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from chat.prices import BUNDLED, load_prices
 from chat.prompt import PromptSettings
 from chat.tokens import TiktokenCounter
 from kb.embedder import Embedder, EmbedderConfig, Progress, SentenceEmbedder
+from kb.index import passages
 from kb.errors import IndexFolderError
 from kb.folder import read_manifest
 from kb.retriever import FaqRetriever
@@ -33,6 +35,15 @@ logger = logging.getLogger(__name__)
 SHIPPED_FAQS = Path(__file__).parent.parent / "kb" / "data" / "helpdesk" / "faqs.jsonl"
 
 
+Track = Callable[[str, int], AbstractContextManager[Progress | None]]
+"""Opens a progress display for (what is done, how many) and gives the call that advances it."""
+
+
+def no_bar(doing: str, total: int) -> AbstractContextManager[Progress | None]:
+    """Shows nothing."""
+    return nullcontext()
+
+
 @dataclass(frozen=True, slots=True)
 class Chat:
     """A pipeline with what it stands on."""
@@ -43,11 +54,11 @@ class Chat:
     close: Callable[[], None]
 
 
-def build_chat(settings: Settings, progress: Progress | None = None) -> Chat:
+def build_chat(settings: Settings, track: Track = no_bar) -> Chat:
     """The turn pipeline that the settings describe. Raises: KbError, ChatError, ValueError that say what to mend."""
     policy = build_policy(settings)
     prices = load_prices(settings.prices or BUNDLED)
-    embedder, retriever = build_retriever(settings, progress)
+    embedder, retriever = build_retriever(settings, track)
     counter = TiktokenCounter()
     llm, close_llm = _build_llm(settings, embedder, counter)
     log = SqlConversationLog(database(settings))
@@ -61,17 +72,17 @@ def build_chat(settings: Settings, progress: Progress | None = None) -> Chat:
     return Chat(pipeline, retriever, log, close)
 
 
-def build_components(settings: Settings, progress: Progress | None = None) -> Components:
+def build_components(settings: Settings, track: Track = no_bar) -> Components:
     """Everything that the service serves with."""
     keys = parse_keys(settings.api_keys.get_secret_value())
-    chat = build_chat(settings, progress)
+    chat = build_chat(settings, track)
     limits = Limits(settings.max_query_chars, settings.max_concurrent_turns)
     turns = ChatTurns(chat.pipeline, chat.log, TranscriptSigner(_secret(settings)), limits)
     checks = {"knowledge_base": lambda: chat.retriever.search("ready?", k=1), "log": lambda: chat.log.conversations(limit=1)}
     return Components(turns, chat.retriever, keys, checks, chat.close, settings.max_body_bytes, tuple(settings.allowed_hosts))
 
 
-def build_retriever(settings: Settings, progress: Progress | None) -> tuple[Embedder, FaqRetriever]:
+def build_retriever(settings: Settings, track: Track = no_bar) -> tuple[Embedder, FaqRetriever]:
     """The knowledge base: an index folder, or one made from an FAQ file and kept until file or encoder change."""
     if settings.kb is not None:
         manifest = read_manifest(settings.kb)
@@ -89,7 +100,8 @@ def build_retriever(settings: Settings, progress: Progress | None) -> tuple[Embe
                 return embedder, kept
         except IndexFolderError as error:
             logger.warning("the kept index is of no use and is made anew: %s", error)
-    made = FaqRetriever.build(embedder, faqs, progress=progress)
+    with track("embedding passages", sum(len(passages(faq)) for faq in faqs)) as progress:
+        made = FaqRetriever.build(embedder, faqs, progress=progress)
     made.save(folder, model=config.model, max_tokens=config.max_tokens)
     return embedder, made
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from chat.pipeline import TurnEvent, TurnFinished, TurnPipeline, TurnRequest
 from chat.plan import PipelineConfig
 from chat.ports import ConversationLog, LLMClient, Policy, Retriever, TokenCounter
-from chat.prompt import PromptSettings
+from chat.prompt import PAPER, PromptSettings
 from chat.types import Message, Price, Turn
 from kb.types import Faq
 from tests.fakes import FakeRetriever, InMemoryLog, ScriptedLLM, ScriptedPolicy, WordCounter
@@ -22,7 +22,7 @@ FAQS = (HOURS, RETURNS, PARKING)
 
 
 def config(
-    prompt: PromptSettings = PromptSettings(), *, baselines: Mapping[str, PromptSettings] | None = None,
+    prompt: PromptSettings = PAPER, *, baselines: Mapping[str, PromptSettings] | None = None,
     min_similarity: float = 0.5, static_threshold: float | None = None, fallback_threshold: float | None = None,
     state_queries: int = 2,
 ) -> PipelineConfig:

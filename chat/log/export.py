@@ -25,7 +25,7 @@ from chat.log.sessions import plain_sessions
 from chat.log.store import SqlConversationLog
 
 if TYPE_CHECKING:
-    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow
 
 Progress = Callable[[int], None]
 """Called with the number of turns written since the last call."""
@@ -48,7 +48,7 @@ def export_turns(log: SqlConversationLog, out: Path, *, progress: Progress | Non
 
 def export_parquet(log: SqlConversationLog, out: Path, *, progress: Progress | None = None) -> None:
     """Write every turn as a row of a Parquet file; what is nested stands there as JSON text. Raises: LogError."""
-    import pyarrow.parquet  # type: ignore[import-untyped]
+    import pyarrow.parquet
 
     schema = parquet_schema()
     with _new_file(log, out) as file, pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:

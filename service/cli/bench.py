@@ -33,8 +33,7 @@ def turn(
     from service.wiring import build_retriever
 
     with failures():
-        with progress_bar("embedding passages") as advance:
-            embedder, retriever = build_retriever(read_settings(kb=kb), advance)
+        embedder, retriever = build_retriever(read_settings(kb=kb), progress_bar)
         played = read_helpdesk("train") if sessions is None else read_sessions(sessions)
         figures = asdict(bench_turns(embedder, retriever, played, turns=turns))
     if as_json:

@@ -21,7 +21,7 @@ def chat(
     policy: Annotated[str | None, typer.Option(help="always, never or evidence.")] = None,
     llm: Annotated[str | None, typer.Option(help="extractive, openai or local.")] = None,
     model: Annotated[str | None, typer.Option(help="Model name at the server, or folder or hub id of a local model.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a turn; questions are read from stdin, one a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a turn; questions come on stdin, one a line.")] = False,
 ) -> None:
     """Chat in the terminal: ask, see what was fetched, cited and saved. /new begins anew, /quit or Ctrl-D leaves."""
     from service.settings import read_settings
@@ -29,8 +29,7 @@ def chat(
 
     with failures():
         settings = read_settings(faqs=faqs, kb=kb, policy=policy, llm=llm, llm_model=model)
-        with progress_bar("embedding passages") as advance:
-            built = build_chat(settings, advance)
+        built = build_chat(settings, progress_bar)
         try:
             asyncio.run(_talk(built.pipeline, as_json=as_json))
         finally:

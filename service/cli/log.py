@@ -5,7 +5,7 @@ Leaves out the work, which is `chat/log/`'s; here are options, tables and one li
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chat.errors import ChatError
+from service.cli.console import failures, printable, progress_bar, stderr
 
 if TYPE_CHECKING:
     from chat.log.records import LoggedTurn
     from chat.log.store import Conversation, SqlConversationLog
 
-app = typer.Typer(help="The conversation log: show, export, import.", no_args_is_help=True)
+app = typer.Typer(help="The conversation log: show, export, import.", no_args_is_help=True, add_completion=False)
 
 
 class Format(StrEnum):
@@ -40,7 +41,7 @@ DEFAULT_DB = "var/log.db"
 
 @app.command("show")
 def show(
-    conversation: Annotated[str | None, typer.Argument(help="Show the turns of this conversation; without it, list them.")] = None,
+    conversation: Annotated[str | None, typer.Argument(help="Show the turns of this one; without it, list the latest.")] = None,
     owner: Annotated[str | None, typer.Option(help="Whose conversation, where several owners have one of that id.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many: the latest conversations, or turns.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -76,7 +77,7 @@ def export(
         raise typer.BadParameter(f"expected a file ending in .jsonl or .parquet, got {out!r}; or give --format", param_hint="OUT")
     if out == "-" and chosen is Format.PARQUET:
         raise typer.BadParameter("expected a file for parquet, got standard output", param_hint="OUT")
-    with _opened(db) as log, _progress("exporting turns", log.turn_count()) as advance:
+    with _opened(db) as log, progress_bar("exporting turns", log.turn_count()) as advance:
         from chat.log import export
 
         if out == "-":
@@ -97,35 +98,17 @@ def import_(
     with _opened(db, create=True) as log:
         from chat.log.sessions import import_sessions
 
-        with _progress("importing sessions", None) as advance:
+        with progress_bar("importing sessions") as advance:
             done = import_sessions(log, files, progress=advance)
-    typer.echo(f"imported {done.sessions} sessions with {done.turns} turns, skipped {done.skipped} that were there", err=True)
+    stderr.print(f"imported {done.sessions} sessions with {done.turns} turns, skipped {done.skipped} that were there")
 
 
 @contextmanager
 def _opened(db: str, *, create: bool = False) -> "Iterator[SqlConversationLog]":
-    """The log; an error of ours ends the command with one line."""
     from chat.log.store import SqlConversationLog
 
-    try:
-        with SqlConversationLog(db, create=create) as log:
-            yield log
-    except ChatError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
-
-
-@contextmanager
-def _progress(doing: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error, gone when it is done; nothing where that isn't a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(doing, total=total)
-        yield lambda count: bar.advance(task, count)
+    with failures("interrupted; nothing was changed"), SqlConversationLog(db, create=create) as log:
+        yield log
 
 
 def _choose(log: "SqlConversationLog", conversation_id: str, owner: str | None) -> "Conversation":
@@ -177,5 +160,5 @@ def _print_table(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) ->
         table.add_column(name, justify="right" if name in ("turns", "tokens", "saved") else "left")
     for row in rows:
         cells = ("-" if value is None else str(value) for value in row)
-        table.add_row(*(Text("".join(c if c.isprintable() else " " for c in cell)) for cell in cells))
+        table.add_row(*(Text(printable(cell).replace("\n", " ")) for cell in cells))
     Console().print(table)

@@ -33,8 +33,7 @@ def serve(
             fail(f"host: expected a loopback address, got {settings.host}: no API keys are configured, so only this machine may "
                  "connect; make one with `fetchgate keys create`")
         configure()
-        with progress_bar("embedding passages") as advance:
-            components = build_components(settings, advance)
+        components = build_components(settings, progress_bar)
         app = create_app(components)
         stderr.print(f"{len(components.retriever.faqs)} FAQs, policy {settings.policy}, answers by {settings.llm} {settings.llm_model}")
         if settings.loopback_only:

@@ -25,7 +25,9 @@ def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Conversation
         yield InMemoryLog()
 
 
-def turn(turn_id: str, *, owner: str = "alice", conversation: str = "c1", action: Action = Action.FETCH, mac: str | None = None) -> Turn:
+def turn(
+    turn_id: str, *, owner: str = "alice", conversation: str = "c1", action: Action = Action.FETCH, mac: str | None = None
+) -> Turn:
     return Turn(
         id=turn_id, conversation_id=conversation, owner=owner, created_at=datetime(2026, 11, 20, tzinfo=UTC),
         query=f"query of {turn_id}", answer=f"answer of {turn_id}", state=State((), (), f"query of {turn_id}", None),
@@ -91,7 +93,7 @@ def test_of_two_equal_transcripts_the_later_one_is_found(log: ConversationLog) -
 
 def test_a_turn_id_is_taken_once(log: ConversationLog) -> None:
     log.append(turn("t1", conversation="c1"))
-    with pytest.raises(LogError, match="t1.*new.* id"):
+    with pytest.raises(LogError, match=r"t1.*new.* id"):
         log.append(turn("t1", conversation="c2"))
     assert queries(log.recent("alice", "c1", limit=9)) == ["t1"]
     assert log.recent("alice", "c2", limit=9) == ()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import tiktoken
@@ -37,7 +38,7 @@ def written(messages: Sequence[Message]) -> str:
 
 def expected_counterfactuals(golden: GoldenTurn) -> tuple[Counterfactual, ...]:
     output = golden.output if golden.always_output is None else golden.always_output
-    method = "static_answer" if golden.action is Action.STATIC else "same_answer"
+    method: Literal["same_answer", "static_answer"] = "static_answer" if golden.action is Action.STATIC else "same_answer"
     inputs = {ALWAYS_FETCH: golden.always_input, **golden.baselines}
     return tuple(Counterfactual(name, tokens, output, method) for name, tokens in inputs.items())
 
@@ -66,11 +67,11 @@ async def test_the_tokens_are_those_counted_by_hand(golden: GoldenConversation) 
 async def test_without_a_server_that_counts_both_arms_are_counted_here(golden: GoldenConversation) -> None:
     turns, _ = await play(golden, WordCounter(), server_counts=False)
     for turn, expected in zip(turns, golden.turns, strict=True):
-        messages = expected.prompt.count("[system]\n") + expected.prompt.count("[user]\n") + expected.prompt.count("[assistant]\n")
-        source = "none" if expected.action is Action.STATIC else "local"
-        assert turn.usage == Usage(expected.input + messages, expected.output, 0 if source == "none" else None, source) or (
-            source == "none" and turn.usage == Usage(0, 0, source="none")
-        )
+        if expected.action is Action.STATIC:
+            assert turn.usage == Usage(0, 0, source="none")
+        else:
+            messages = sum(expected.prompt.count(f"[{role}]\n") for role in ("system", "user", "assistant"))
+            assert turn.usage == Usage(expected.input + messages, expected.output, source="local")
         assert turn.saved_tokens == expected.saved, "what is saved doesn't depend on who counts"
 
 

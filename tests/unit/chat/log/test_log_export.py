@@ -131,7 +131,7 @@ def test_an_export_never_takes_the_place_of_the_log(filled: SqlConversationLog, 
 
 @pytest.mark.parametrize("write", EXPORTS)
 def test_an_export_into_a_missing_folder_is_an_error(filled: SqlConversationLog, tmp_path: Path, write: Export) -> None:
-    with pytest.raises(LogError, match="can't be written .*; check its folder"):
+    with pytest.raises(LogError, match=r"can't be written .*; check its folder"):
         write(filled, tmp_path / "none" / "out")
 
 

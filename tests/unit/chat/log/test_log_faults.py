@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
 from chat.errors import LogError
 from chat.log.database import SAFE_SQLITE
+from chat.log.schema import conversations
 from chat.log.store import SqlConversationLog
-
-ROOT = Path(__file__).parents[4]
+from tests.conftest import ROOT
 
 
 def python(script: str, *arguments: object) -> "subprocess.Popen[str]":
     """The script, with `turn(id)` and `open_log(path)` at hand."""
     prelude = (
         "import sys\nfrom dataclasses import replace\nfrom chat.log.store import SqlConversationLog as open_log\n"
-        "sys.path.insert(0, 'tests/unit/chat/log')\nfrom conftest import TURN\n"
+        "from tests.unit.chat.log.conftest import TURN\n"
         "def turn(turn_id): return replace(TURN, id=turn_id)\n"
         "def say(text): print(text, flush=True)\n"
     )
@@ -32,7 +33,7 @@ def python(script: str, *arguments: object) -> "subprocess.Popen[str]":
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LogError, match="expected the folder .*/none, got none; create it"):
+    with pytest.raises(LogError, match=r"expected the folder .*/none, got none; create it"):
         SqlConversationLog(str(tmp_path / "none" / "log.db"))
 
 
@@ -80,7 +81,7 @@ def test_a_log_of_a_newer_version_is_refused(database: Path) -> None:
     with sqlite3.connect(database) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
-    with pytest.raises(LogError, match="expected a log at revision .* or older, got '9999'.*update this one"):
+    with pytest.raises(LogError, match=r"expected a log at revision .* or older, got '9999'.*update this one"):
         SqlConversationLog(str(database))
 
 
@@ -89,9 +90,16 @@ def test_a_read_only_file_can_be_read_and_a_write_is_refused(database: Path, mak
         log.append(make_turn("t1"))
         with SqlConversationLog(f"sqlite:///file:{database}?mode=ro&uri=true") as reader:
             assert [turn.id for turn in reader.turns()] == ["t1"]
-            with pytest.raises(LogError, match="storing turn t2.*got a read-only one; change its permissions"):
+            with pytest.raises(LogError, match=r"storing turn t2.*got a read-only one; change its permissions"):
                 reader.append(make_turn("t2"))
         assert log.turn_count() == 1
+
+
+def test_what_only_reads_can_not_write(log: SqlConversationLog, make_turn: Any) -> None:
+    log.append(make_turn("t1"))
+    with pytest.raises(LogError, match="got a read-only one"), log.reading("erasing by mistake") as connection:
+        connection.execute(delete(conversations))
+    assert log.turn_count() == 1
 
 
 def test_a_database_that_another_process_locks_is_reported_and_works_again_later(

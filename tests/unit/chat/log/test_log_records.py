@@ -25,12 +25,14 @@ ids = st.lists(text, max_size=3).map(tuple)
 def states(draw: st.DrawFn) -> State:
     earlier = draw(st.lists(st.tuples(text, st.none() | st.sampled_from(Action)), max_size=3))
     evidence = st.builds(Evidence, st.none() | some, st.none() | some, st.booleans(), st.none() | count)
-    return State(tuple(query for query, _ in earlier), tuple(action for _, action in earlier), draw(text), draw(st.none() | evidence))
+    queries, actions = tuple(query for query, _ in earlier), tuple(action for _, action in earlier)
+    return State(queries, actions, draw(text), draw(st.none() | evidence))
 
 
 turns = st.builds(
     Turn,
-    id=text, conversation_id=text, owner=text, created_at=st.datetimes(timezones=st.just(UTC)).map(lambda t: t.replace(fold=0)), query=text, answer=text,
+    id=text, conversation_id=text, owner=text, query=text, answer=text,
+    created_at=st.datetimes(timezones=st.just(UTC)).map(lambda time: time.replace(fold=0)),
     state=states(),
     decision=st.builds(Decision, st.sampled_from(Action), share, some, st.floats(0, 1, exclude_min=True), text, text),
     hits=st.lists(st.tuples(text, some), max_size=3).map(tuple), fetched=ids, shown=ids, cited=ids,

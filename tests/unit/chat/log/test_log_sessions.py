@@ -14,7 +14,6 @@ from chat.log.plain import as_object, read_sessions
 from chat.log.sessions import BATCH, Imported, import_sessions, plain_sessions
 from chat.log.store import SqlConversationLog
 
-DATA = Path(__file__).parents[5] / "shared" / "data"
 TURN = {"query": "q", "answer": "a", "gold": ["f1"], "kind": "faq"}
 
 
@@ -28,10 +27,8 @@ def exported(log: SqlConversationLog) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize(("name", "turns"), [("mtrag", 578), ("dstc11", 11303)])
-def test_public_sessions_come_out_as_they_went_in(log: SqlConversationLog, name: str, turns: int) -> None:
-    file = DATA / name / "sessions.jsonl"
-    if not file.exists():
-        pytest.skip(f"{file} isn't there: the public data is no part of the project")
+def test_public_sessions_come_out_as_they_went_in(log: SqlConversationLog, shared_data: Path, name: str, turns: int) -> None:
+    file = shared_data / name / "sessions.jsonl"
     records = [json.loads(line) for line in file.read_text().splitlines()]
     assert import_sessions(log, [file]) == Imported(len(records), turns, 0)
     assert exported(log) == records
@@ -39,10 +36,10 @@ def test_public_sessions_come_out_as_they_went_in(log: SqlConversationLog, name:
     assert log.turn_count() == turns
 
 
+texts = st.text(st.characters(exclude_categories=["Cs"]))
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=2),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2),
     max_leaves=4,
 )
 words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=9)
@@ -101,6 +98,12 @@ def test_the_same_session_again_is_skipped_and_a_new_one_beside_it_is_not(log: S
     import_sessions(log, [written(tmp_path / "a.jsonl", first)])
     both = written(tmp_path / "b.jsonl", first, {"id": "s2", "turns": [TURN, TURN]})
     assert import_sessions(log, [both]) == Imported(sessions=1, turns=2, skipped=1)
+
+
+def test_the_same_session_with_its_fields_in_another_order_is_the_same(log: SqlConversationLog, tmp_path: Path) -> None:
+    import_sessions(log, [written(tmp_path / "a.jsonl", {"id": "s1", "x": 1, "y": {"a": 1, "b": 2}, "turns": [TURN]})])
+    again = written(tmp_path / "b.jsonl", {"turns": [dict(reversed(TURN.items()))], "y": {"b": 2, "a": 1}, "x": 1, "id": "s1"})
+    assert import_sessions(log, [again]) == Imported(0, 0, skipped=1)
 
 
 @pytest.mark.parametrize("other", [

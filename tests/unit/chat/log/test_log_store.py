@@ -37,10 +37,9 @@ def test_a_log_that_is_opened_again_holds_its_turns(database: Path, make_turn: A
 
 
 def test_turns_are_ordered_as_stored_when_the_clock_jumps_back(log: SqlConversationLog, make_turn: Any) -> None:
-    late, early = make_turn("late"), make_turn("early")
-    early = make_turn("early", created_at=late.created_at.replace(year=2020))
+    late = make_turn("late")
     log.append(late)
-    log.append(early)
+    log.append(make_turn("early", created_at=late.created_at.replace(year=2020)))
     assert [turn.id for turn in log.turns_of("alice", "c1")] == ["late", "early"]
     assert [row["position"] for row in log.rows()] == [0, 1]
 
@@ -110,9 +109,10 @@ def test_erasing_a_conversation_erases_its_turns_and_their_numbers_are_not_given
     assert [(row["id"], row["sequence"]) for row in log.rows()] == [("t1", 1), ("t3", 3)]
 
 
-def test_threads_append_at_once_while_others_read(log: SqlConversationLog, make_turn: Any) -> None:
+def test_threads_append_at_once_while_others_read(database: Path, make_turn: Any) -> None:
     errors: list[BaseException] = []
     start = threading.Barrier(8)
+    log = SqlConversationLog(str(database), busy_timeout_s=120)  # a slow machine is no fault
 
     def append(worker: int) -> None:
         try:
@@ -132,6 +132,7 @@ def test_threads_append_at_once_while_others_read(log: SqlConversationLog, make_
     assert len({turn.id for turn in log.turns()}) == 160
     for owner in ("owner0", "owner1"):
         assert [row["position"] for row in log.rows(owner=owner)] == list(range(80))
+    log.close()
 
 
 def test_a_reader_sees_one_state_while_turns_are_stored(log: SqlConversationLog, make_turn: Any) -> None:

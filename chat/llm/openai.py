@@ -1,0 +1,266 @@
+"""An LLM behind any OpenAI-compatible server, by the official SDK.
+
+The SDK's loop is the only one that retries: connections, 408, 409, 429 and 5xx, before a stream begins. This module sets the
+time limits, reads the stream leniently and turns every failure into an LLMError. Leaves out the circuit breaker, and prices.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import openai
+from openai import AsyncOpenAI, AsyncStream, omit
+from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
+from pydantic import BaseModel, ValidationError
+
+from chat.errors import LLMError
+from chat.llm.faults import RETRY_UNLESS_TOLD_TO_WAIT, llm_error, refuses_stream_options, told_to_wait
+from chat.ports import Chunk
+from chat.types import FinishReason, Message, Sampling, Usage
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_BASE_URL = "https://api.openai.com/v1"
+NO_KEY = "none"
+"""Sent where no key is set: the SDK wants one, and local servers ignore it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIConfig:
+    """Which server and model, and how long to wait."""
+
+    model: str
+    base_url: str | None = None
+    """Where the API is, its version included (`http://127.0.0.1:8001/v1`). None: OpenAI's."""
+    api_key: str = field(default="", repr=False)
+    """Empty for a server that wants none."""
+    connect_timeout: float = 5.0
+    """Seconds for one attempt to connect."""
+    first_token_timeout: float = 60.0
+    """Seconds from the request to the first token, the SDK's retries included; also the longest silence after it."""
+    total_timeout: float = 120.0
+    """Seconds for a whole answer."""
+    max_retries: int = 2
+    """Further attempts before the stream begins."""
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """Older servers know only the first, OpenAI's reasoning models only the second."""
+
+    def __post_init__(self) -> None:
+        if not self.model.strip():
+            raise ValueError("model: expected a model's name at the server, got nothing")
+        if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
+            raise ValueError(f"base_url: expected http(s)://…, got {self.base_url!r}")
+        if not (self.api_key.isascii() and self.api_key.isprintable()):
+            raise ValueError("api_key: expected printable ASCII, got other characters; was it copied whole, without a line end?")
+        for name in ("connect_timeout", "first_token_timeout", "total_timeout"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected seconds above 0, got {getattr(self, name)}")
+        if self.max_retries < 0:
+            raise ValueError(f"max_retries: expected 0 or more, got {self.max_retries}")
+
+
+class OpenAIClient:
+    """Streams answers; safe for many at once. Give it back with `aclose`."""
+
+    def __init__(self, config: OpenAIConfig) -> None:
+        self._config = config
+        self._wants_usage = True
+        """Whether `stream_options` is sent; not once the server has refused it."""
+        timeout = openai.Timeout(config.total_timeout, connect=config.connect_timeout)
+        self._http = openai.DefaultAsyncHttpx2Client(timeout=timeout, event_hooks={"response": [self._spare_long_waits]})
+        self._sdk = AsyncOpenAI(api_key=config.api_key or NO_KEY, base_url=config.base_url or DEFAULT_BASE_URL, timeout=timeout,
+                                max_retries=config.max_retries, http_client=self._http)
+        # the SDK would read these from the environment, which is read in service/settings.py alone
+        self._sdk.organization = self._sdk.project = None
+
+    @property
+    def model(self) -> str:
+        return self._config.model
+
+    async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk]:
+        """The answer as the server streams it; the last chunk's usage is the server's, None if it gives none.
+
+        Raises: LLMError, before or between chunks.
+        """
+        if self._sdk.is_closed():
+            raise LLMError("the LLM client is closed; the service is shutting down", retryable=True)
+        waiting = _Patience(self._config)
+        finish: FinishReason | None = None
+        usage: Usage | None = None
+        stream = await self._opened(messages, sampling, waiting)
+        try:
+            while (event := await self._next(stream, waiting, finished=finish is not None)) is not None:
+                usage = event.counted or usage
+                finish = event.finish or finish
+                if event.text:
+                    yield Chunk(event.text)
+        finally:
+            await stream.close()
+        if finish is None:
+            raise LLMError("expected the LLM's stream to say why it ended, got its end alone; try again", retryable=True)
+        yield Chunk("", finish, usage)
+
+    async def aclose(self) -> None:
+        """Close the connections; streams that are open fail."""
+        await self._sdk.close()
+
+    async def _opened(self, messages: Sequence[Message], sampling: Sampling, waiting: "_Patience") -> AsyncStream[ChatCompletionChunk]:
+        """The stream, begun; without `stream_options` where the server refuses it."""
+        wants_usage = self._wants_usage
+        try:
+            return await self._request(messages, sampling, waiting, wants_usage=wants_usage)
+        except openai.OpenAIError as error:
+            if not (wants_usage and refuses_stream_options(error)):
+                raise llm_error(error, self._config.model, self._config.api_key) from None
+        try:
+            stream = await self._request(messages, sampling, waiting, wants_usage=False)
+        except openai.OpenAIError as error:
+            raise llm_error(error, self._config.model, self._config.api_key) from None
+        logger.info("the LLM server takes no stream_options: usage will be counted here")
+        self._wants_usage = False
+        return stream
+
+    async def _request(
+        self, messages: Sequence[Message], sampling: Sampling, waiting: "_Patience", *, wants_usage: bool
+    ) -> AsyncStream[ChatCompletionChunk]:
+        limit: dict[str, Any] = {} if sampling.max_tokens is None else {self._config.max_tokens_field: sampling.max_tokens}
+        try:
+            async with asyncio.timeout_at(waiting.until):
+                return await self._sdk.chat.completions.create(
+                    model=self._config.model,
+                    messages=[_param(message) for message in messages],
+                    stream=True,
+                    stream_options={"include_usage": True} if wants_usage else omit,
+                    temperature=omit if sampling.temperature is None else sampling.temperature,
+                    top_p=omit if sampling.top_p is None else sampling.top_p,
+                    stop=list(sampling.stop) or omit,
+                    seed=omit if sampling.seed is None else sampling.seed,
+                    **limit,
+                )
+        except TimeoutError:
+            raise waiting.over() from None
+
+    async def _next(self, stream: AsyncStream[ChatCompletionChunk], waiting: "_Patience", *, finished: bool) -> "_Event | None":
+        """The next event; None at the end. What breaks once the answer is whole costs only the usage."""
+        try:
+            return await self._read(stream, waiting)
+        except LLMError:
+            if not finished:
+                raise
+            logger.debug("the LLM's stream broke after its answer was whole", exc_info=True)
+            return None
+
+    async def _read(self, stream: AsyncStream[ChatCompletionChunk], waiting: "_Patience") -> "_Event | None":
+        try:
+            async with asyncio.timeout_at(waiting.until):
+                chunk = await anext(stream, None)
+            if chunk is None:
+                return None
+            event = _Event.model_validate(chunk.model_dump(warnings=False) if isinstance(chunk, BaseModel) else chunk)
+        except TimeoutError:
+            raise waiting.over() from None
+        except openai.OpenAIError as error:
+            raise llm_error(error, self._config.model, self._config.api_key) from None
+        except ValueError as error:  # JSON, UTF-8 or a field's type
+            kind = "other fields" if isinstance(error, ValidationError) else "text that doesn't parse"
+            raise LLMError(f"expected chat completion chunks from the LLM server, got {kind}; try again", retryable=True) from None
+        if event.says_something:
+            waiting.heard()
+        return event
+
+    async def _spare_long_waits(self, response: Any) -> None:
+        """Keep the SDK from sleeping through a Retry-After that ends after the caller has given up."""
+        after = told_to_wait(response.headers)
+        if after is not None and after > self._config.first_token_timeout:
+            response.headers[RETRY_UNLESS_TOLD_TO_WAIT] = "false"
+
+
+class _Patience:
+    """Until when to wait for the next event."""
+
+    def __init__(self, config: OpenAIConfig) -> None:
+        self._config = config
+        self._clock = asyncio.get_running_loop().time
+        self._end = self._clock() + config.total_timeout
+        self._heard = False
+        self.until = min(self._end, self._clock() + config.first_token_timeout)
+
+    def heard(self) -> None:
+        self._heard = True
+        self.until = min(self._end, self._clock() + self._config.first_token_timeout)
+
+    def over(self) -> LLMError:
+        """The error that says which limit was passed."""
+        if self.until >= self._end:
+            return LLMError(f"expected a whole answer from the LLM within {self._config.total_timeout:g} s, got none; try again",
+                            retryable=True)
+        what = "the next token" if self._heard else "a first token"
+        return LLMError(f"expected {what} from the LLM within {self._config.first_token_timeout:g} s, got none; try again",
+                        retryable=True)
+
+
+class _Delta(BaseModel, extra="allow"):
+    role: str | None = None
+    content: str | None = None
+
+
+class _Choice(BaseModel):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _CachedTokens(BaseModel):
+    cached_tokens: int | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _CachedTokens | None = None
+
+
+class _Event(BaseModel):
+    """What is read of a stream's event; servers leave out or add other fields."""
+
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+
+    @property
+    def _choice(self) -> _Choice:
+        return self.choices[0] if self.choices else _Choice()
+
+    @property
+    def text(self) -> str:
+        return (self._choice.delta and self._choice.delta.content) or ""
+
+    @property
+    def says_something(self) -> bool:
+        """Whether a token came: text, or the reasoning that some servers stream beside it."""
+        delta = self._choice.delta
+        return delta is not None and any((delta.content, *(delta.model_extra or {}).values()))
+
+    @property
+    def finish(self) -> FinishReason | None:
+        reason = self._choice.finish_reason
+        if reason == "content_filter":
+            raise LLMError("the LLM server's content filter cut the answer; ask in other words", retryable=False)
+        return None if reason is None else "length" if reason == "length" else "stop"
+
+    @property
+    def counted(self) -> Usage | None:
+        if self.usage is None or self.usage.prompt_tokens is None or self.usage.completion_tokens is None:
+            return None
+        details = self.usage.prompt_tokens_details
+        return Usage(self.usage.prompt_tokens, self.usage.completion_tokens, details.cached_tokens if details else None, "server")
+
+
+def _param(message: Message) -> ChatCompletionMessageParam:
+    match message.role:
+        case "system":
+            return {"role": "system", "content": message.content}
+        case "user":
+            return {"role": "user", "content": message.content}
+        case "assistant":
+            return {"role": "assistant", "content": message.content}
