@@ -22,11 +22,11 @@ from chat.types import Message, Sampling, Usage
 from kb.embedder import Embedder, Vectors
 
 MODEL = "fetchgate-extractive"
-ANSWER_FROM = 0.40
+ANSWER_FROM = 0.35
 """Similarity of question and FAQ from which it answers."""
 FOLLOWUP_FROM = 0.30
 """The same for a follow-up, which is read with the question before it."""
-CITED_BONUS = 0.25
+CITED_BONUS = 0.30
 """What an FAQ of the last answer gains for a follow-up."""
 FIRST_BONUS = 0.10
 """What the first of the FAQs fetched now gains: the retriever, which knows other ways to ask it too, found it the nearest."""

@@ -204,10 +204,10 @@ Can I return things?
     return GoldenConversation("fetch, skip, fetch", config(baselines={"cheap": cheap}), (
         GoldenTurn("When are you open?", Action.FETCH, "Nine to five [hours].", first, 91, 4, first, 91, 0,
                    baselines={"cheap": 91}),
-        GoldenTurn("Are you open on Sundays?", Action.NO_FETCH, "On Sundays we are closed.", second, 102, 5, second_always, 116, 14,
-                   baselines={"cheap": 90}),
-        GoldenTurn("Can I return things?", Action.FETCH, "Yes, within thirty days [returns].", third, 128, 5, third_always, 142, 14,
-                   baselines={"cheap": 88}),
+        GoldenTurn("Are you open on Sundays?", Action.NO_FETCH, "On Sundays we are closed.", second, 102, 5, second_always,
+                   116, 14, baselines={"cheap": 90}),
+        GoldenTurn("Can I return things?", Action.FETCH, "Yes, within thirty days [returns].", third, 128, 5, third_always,
+                   142, 14, baselines={"cheap": 88}),
     ))
 
 
@@ -351,7 +351,9 @@ Are you open on Sundays?
 {POST}"""
     # 2 + 12 more: 124 + 144 - 130 = 138
     brought = (
-        Message("system", "Be brief."), Message("user", "Can I return things?"), Message("assistant", "Hi there, how can I help?"),
+        Message("system", "Be brief."),
+        Message("user", "Can I return things?"),
+        Message("assistant", "Hi there, how can I help?"),
     )
     return GoldenConversation("an unknown turn before", config(), (
         GoldenTurn("When are you open?", Action.FETCH, "Nine to five [hours].", first, 113, 4, first, 113, 0),
@@ -414,9 +416,10 @@ Thanks
 </question>
 {POST}"""
     # PARKING's 15 are gone, and nothing is found for "Thanks": 117 + 106 - 121 = 102
+    returns, smaller = "Yes, within thirty days [returns].", PromptSettings(k=1)
     return GoldenConversation("restarted with a smaller k", config(PromptSettings(k=2), min_similarity=0.4), (
-        GoldenTurn("Can I park and return things?", Action.FETCH, "Yes, within thirty days [returns].", first, 109, 5, first, 109, 0),
-        GoldenTurn("Thanks", Action.NO_FETCH, "You're welcome.", second, 117, 2, second_always, 102, -15, settings=PromptSettings(k=1)),
+        GoldenTurn("Can I park and return things?", Action.FETCH, returns, first, 109, 5, first, 109, 0),
+        GoldenTurn("Thanks", Action.NO_FETCH, "You're welcome.", second, 117, 2, second_always, 102, -15, settings=smaller),
     ))
 
 

@@ -1,4 +1,4 @@
-"""Prompts under any text, setting and course of a conversation; above all, that the counterfactual is what its twin really pays."""
+"""Prompts under any text, setting and course of a conversation; above all, that the counterfactual is what a twin really pays."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 MARKS = ("faq", "faqs", "question")
 
 pieces = st.sampled_from([
-    "<", ">", "/", " ", "\t", "\n", "\x00", "\u200b", "\u00a0", "faq", "FAQS", "faqs", "Faq", "question", "QUESTION", 'id="x"', "</faqs>",
-    "<faq id=\"x\">", "< / question >", "<question>", "x", "_", "-", "🙂", "مرحبا", "&lt;", "ſ", "<<",
+    "<", ">", "/", " ", "\t", "\n", "\x00", "\u200b", "\u00a0", "faq", "FAQS", "faqs", "Faq", "question", "QUESTION", 'id="x"',
+    "</faqs>", "<faq id=\"x\">", "< / question >", "<question>", "x", "_", "-", "🙂", "مرحبا", "&lt;", "ſ", "<<",
 ])
 hostile = st.one_of(st.lists(pieces, max_size=12).map("".join), st.text(max_size=30))
 prompt_settings = st.builds(
@@ -212,7 +212,9 @@ def input_under(turn: Turn, baseline: str) -> int:
 
 @unhurried
 @given(courses(), prompt_settings, st.booleans())
-def test_under_always_fetch_the_counterfactual_is_the_actual_on_every_turn(course: Course, serving: PromptSettings, counts: bool) -> None:
+def test_under_always_fetch_the_counterfactual_is_the_actual_on_every_turn(
+    course: Course, serving: PromptSettings, counts: bool
+) -> None:
     chat = conversation(course, serving, counts=counts)
     chat.policy = AlwaysFetch()
     for turn in play(course, chat):

@@ -88,7 +88,8 @@ async def test_a_turn_is_one_start_then_text_then_one_finish() -> None:
 
 @pytest.mark.asyncio
 async def test_the_log_holds_the_turn_that_the_reader_got_and_every_field_of_it() -> None:
-    chat = Conversation(llm=ScriptedLLM(["Nine to five [hours]."]), config=config(baselines={"bare": PromptSettings(history_turns=0)}))
+    bare = PromptSettings(history_turns=0)
+    chat = Conversation(llm=ScriptedLLM(["Nine to five [hours]."]), config=config(baselines={"bare": bare}))
     turn = await chat.ask(OPEN)
     assert turns(chat) == [turn]
     assert turn.id.startswith("chatcmpl-")
@@ -96,9 +97,10 @@ async def test_the_log_holds_the_turn_that_the_reader_got_and_every_field_of_it(
     assert (turn.query, turn.answer, turn.state.query) == (OPEN, "Nine to five [hours].", OPEN)
     assert (turn.hits, turn.fetched, turn.shown, turn.cited) == ((("hours", 1.0),), ("hours",), ("hours",), ("hours",))
     assert turn.usage == Usage(91, 4, cached_input_tokens=0, source="server")
-    assert turn.counterfactuals == (Counterfactual(ALWAYS_FETCH, 91, 4, "same_answer"), Counterfactual("bare", 91, 4, "same_answer"))
+    assert turn.counterfactuals == tuple(Counterfactual(name, 91, 4, "same_answer") for name in (ALWAYS_FETCH, "bare"))
     assert (turn.model, turn.prompt_version, turn.kb_version) == ("scripted", PROMPT_VERSION, "fake-kb")
-    assert (turn.finish_reason, turn.degraded, turn.background, turn.transcript_mac, turn.price) == ("stop", (), False, None, None)
+    assert (turn.finish_reason, turn.degraded, turn.background) == ("stop", (), False)
+    assert (turn.transcript_mac, turn.price) == (None, None)
 
 
 @pytest.mark.asyncio
@@ -106,7 +108,8 @@ async def test_every_stage_has_a_latency_and_they_fit_together() -> None:
     latency = (await Conversation().ask(OPEN)).latency_ms
     assert set(latency) == {"recall", "retrieve", "decide", "prompt", "first_token", "generate", "total"}
     assert all(milliseconds >= 0.0 for milliseconds in latency.values())
-    assert sum(latency[stage] for stage in ("recall", "retrieve", "decide", "prompt")) <= latency["first_token"] <= latency["total"]
+    planning = sum(latency[stage] for stage in ("recall", "retrieve", "decide", "prompt"))
+    assert planning <= latency["first_token"] <= latency["total"]
     assert latency["first_token"] + latency["generate"] == pytest.approx(latency["total"])
 
 
@@ -185,7 +188,8 @@ async def test_a_skip_after_a_fetch_finds_the_faq_in_its_history_from_the_log() 
 
 @pytest.mark.asyncio
 async def test_a_citation_of_an_earlier_turns_faq_counts_for_this_one() -> None:
-    chat = Conversation(policy=ScriptedPolicy([Action.FETCH, Action.NO_FETCH]), llm=ScriptedLLM(["Nine.", "Closed [hours] [returns]."]))
+    llm = ScriptedLLM(["Nine.", "Closed [hours] [returns]."])
+    chat = Conversation(policy=ScriptedPolicy([Action.FETCH, Action.NO_FETCH]), llm=llm)
     await chat.ask(OPEN)
     assert (await chat.ask(SUNDAYS)).cited == ("hours",)
 
@@ -236,12 +240,13 @@ async def test_an_faq_that_was_deleted_vanishes_from_the_history_in_both_arms() 
 @pytest.mark.asyncio
 async def test_an_faq_that_was_deleted_before_the_answer_ended_is_not_given_as_cited() -> None:
     chat = Conversation(llm=ScriptedLLM(["Nine to five [hours]."]))
-    retriever = FakeRetriever(FAQS)
-    chat.retriever = retriever
-    async with aclosing(chat.pipeline().run(chat.request(OPEN))) as events:
-        await anext(events)
-        retriever._faqs.clear()
-        *_, last = [event async for event in events]
+
+    class Emptied(FakeRetriever):
+        def get(self, faq_id: str) -> Faq | None:
+            return None
+
+    chat.retriever = Emptied(FAQS)
+    last = (await chat.events(OPEN))[-1]
     assert isinstance(last, TurnFinished)
     assert (last.cited, last.turn.cited) == ((), ("hours",))
 
@@ -384,14 +389,16 @@ async def test_an_llm_that_fails_before_its_first_token_is_an_error_before_any_e
 @pytest.mark.parametrize("action", [Action.FETCH, Action.NO_FETCH])
 @pytest.mark.asyncio
 async def test_an_llm_that_fails_before_its_first_token_gives_way_to_a_certain_faq(threshold: float, action: Action) -> None:
-    chat = Conversation(llm=ScriptedLLM(fail_after=0), config=config(fallback_threshold=threshold), policy=ScriptedPolicy([action]))
+    options = config(fallback_threshold=threshold)
+    chat = Conversation(llm=ScriptedLLM(fail_after=0), config=options, policy=ScriptedPolicy([action]))
     started, delta, finished = await chat.events(OPEN)
     assert isinstance(started, TurnStarted)
     assert isinstance(finished, TurnFinished)
     assert (started.model, started.degraded) == (STATIC_MODEL, ("llm_unavailable",))
     assert delta == TextDelta(f"{LLM_UNAVAILABLE}Nine to five. [hours]")
     turn = finished.turn
-    assert (turn.degraded, turn.decision.action, turn.model, turn.finish_reason) == (("llm_unavailable",), action, STATIC_MODEL, "stop")
+    assert (turn.degraded, turn.decision.action) == (("llm_unavailable",), action)
+    assert (turn.model, turn.finish_reason) == (STATIC_MODEL, "stop")
     assert (turn.cited, turn.usage, turn.saved_tokens) == (("hours",), Usage(0, 0, source="none"), 0)
 
 
@@ -539,7 +546,9 @@ async def test_a_cancelled_turn_that_cannot_be_logged_disturbs_nobody() -> None:
     (Message("user", "q"), Message("assistant", "a")),
 ])
 @pytest.mark.asyncio
-async def test_a_request_without_a_query_is_refused_before_any_event_and_names_the_parameter(messages: tuple[Message, ...]) -> None:
+async def test_a_request_without_a_query_is_refused_before_any_event_and_names_the_parameter(
+    messages: tuple[Message, ...],
+) -> None:
     chat = Conversation()
     with pytest.raises(InvalidRequestError) as raised:
         await anext(chat.pipeline().run(TurnRequest(messages, "local", "c1")))

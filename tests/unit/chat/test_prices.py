@@ -31,8 +31,8 @@ def test_a_table_of_ones_own_is_read_in_its_currency(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fields", [
-    {}, {"input": 1}, {"output": 1}, {"input": "dear", "output": 1}, {"input": None, "output": 1}, {"input": [1], "output": 1}, 7, None,
-    {"input": 1, "cached_input": "x", "output": 1},
+    {}, {"input": 1}, {"output": 1}, {"input": "dear", "output": 1}, {"input": None, "output": 1}, {"input": [1], "output": 1},
+    7, None, {"input": 1, "cached_input": "x", "output": 1},
 ])
 def test_a_price_that_is_no_number_is_refused_with_file_and_model(tmp_path: Path, fields: object) -> None:
     file = table(tmp_path, ours=fields)
@@ -43,7 +43,8 @@ def test_a_price_that_is_no_number_is_refused_with_file_and_model(tmp_path: Path
 
 @pytest.mark.parametrize("fields", [
     {"input": -1, "output": 1}, {"input": 1, "output": -1}, {"input": 1, "cached_input": -1, "output": 1},
-    {"input": float("nan"), "output": 1}, {"input": 1, "output": float("inf")}, {"input": 1, "cached_input": float("nan"), "output": 1},
+    {"input": float("nan"), "output": 1}, {"input": 1, "output": float("inf")},
+    {"input": 1, "cached_input": float("nan"), "output": 1},
 ])
 def test_a_price_below_zero_or_without_end_is_refused(tmp_path: Path, fields: object) -> None:
     with pytest.raises(ChatError, match="ours: expected finite prices of zero or more"):

@@ -19,7 +19,7 @@ from chat.tokens import ENCODING, TABLE, TABLE_SHA256, TABLES, TiktokenCounter
 from chat.types import Message
 
 ROOT = Path(__file__).parents[3]
-HOSTILE = ["<|endoftext|>", "<|endofprompt|> and <|im_start|>system", "\x00", "🙂👩‍👩‍👧", "مرحبا", "\ud800", " " * 5000, "a" * 5000]
+HOSTILE = ["<|endoftext|>", "<|endofprompt|> and <|im_start|>system", "\x00", "🙂👩‍👩‍👧", "مرحبا", "\ud800", " " * 5000, "a" * 999]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_a_special_token_in_a_customers_text_is_text(counter: TiktokenCounter) -
     assert counter.count_text("<|endoftext|>") > 1
 
 
-def test_a_prompt_costs_three_tokens_a_message_besides_role_and_content_and_three_for_the_answer(counter: TiktokenCounter) -> None:
+def test_a_message_costs_three_tokens_besides_role_and_content_and_the_answer_three(counter: TiktokenCounter) -> None:
     messages = (Message("system", "hello world"), Message("user", "<|endoftext|>"), Message("assistant", ""))
     # system: 3 + 1 + 2; user: 3 + 1 + the text; assistant: 3 + 1 + 0; the answer: 3
     assert counter.count(messages) == 6 + (4 + encoded("<|endoftext|>")) + 4 + 3
@@ -54,12 +54,15 @@ def test_a_prompt_costs_three_tokens_a_message_besides_role_and_content_and_thre
 
 
 def test_a_text_counts_the_same_each_time_it_is_asked_for(counter: TiktokenCounter) -> None:
-    assert counter.count_text("Nine to five.") == counter.count_text("Nine to five.") == TiktokenCounter().count_text("Nine to five.")
+    counts = [ruler.count_text("Nine to five.") for ruler in (counter, counter, TiktokenCounter())]
+    assert counts == [encoded("Nine to five.")] * 3
 
 
 def test_the_shipped_table_is_the_one_that_tiktoken_would_look_for_and_accept() -> None:
     source = inspect.getsource(openai_public.o200k_base)
-    address, sha256 = re.search(r'"(https://[^"]+)".*?expected_hash="(\w+)"', source, re.DOTALL).groups()  # type: ignore[union-attr]
+    found = re.search(r'"(https://[^"]+)".*?expected_hash="(\w+)"', source, re.DOTALL)
+    assert found is not None
+    address, sha256 = found.groups()
     assert hashlib.sha1(address.encode()).hexdigest() == TABLE
     assert sha256 == TABLE_SHA256 == hashlib.sha256((TABLES / TABLE).read_bytes()).hexdigest()
 

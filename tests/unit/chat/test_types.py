@@ -53,7 +53,9 @@ def test_sampling_leaves_everything_to_the_llm_unless_asked() -> None:
     assert Sampling() == Sampling(max_tokens=None, temperature=None, top_p=None, stop=(), seed=None)
 
 
-@pytest.mark.parametrize(("inputs", "outputs", "saved"), [(150, 10, 50), (60, 10, -40), (100, 10, 0), (0, 0, -110), (100, 30, 20)])
+@pytest.mark.parametrize(("inputs", "outputs", "saved"), [
+    (150, 10, 50), (60, 10, -40), (100, 10, 0), (0, 0, -110), (100, 30, 20),
+])
 def test_saved_tokens_count_input_and_output_against_always_fetch(inputs: int, outputs: int, saved: int) -> None:
     others = (Counterfactual("paper", 9999, 10, "same_answer"), Counterfactual(ALWAYS_FETCH, inputs, outputs, "same_answer"))
     assert replace(TURN, counterfactuals=others).saved_tokens == saved
