@@ -112,8 +112,11 @@ def language_share(sessions: Iterable[Session], language: str) -> float:
 
 def unique_queries(texts: Iterable[str]) -> tuple[str, ...]:
     """The texts without those that say, word for word, what an earlier one said, and without those that have no word."""
-    first = {words(text): text for text in reversed(list(texts)) if words(text)}
-    return tuple(reversed(list(first.values())))
+    first: dict[tuple[str, ...], str] = {}
+    for text in texts:
+        first.setdefault(words(text), text)
+    first.pop((), None)
+    return tuple(first.values())
 
 
 def sample(texts: Sequence[str], size: int, seed: int) -> tuple[str, ...]:

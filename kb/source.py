@@ -1,19 +1,24 @@
 """FAQ files (JSON lines or CSV) to validated `Faq` records.
 
-A file is taken whole or not at all: the first errors are reported together, each with file, line and field.
+A file is taken whole or not at all: the first errors are reported together, each with file, line and field. Records without
+any text are no errors; they are left out with a warning.
 Leaves out sessions (`chat/log/sessions.py`) and other formats (convert them to one of these two).
 """
 
 import csv
 import hashlib
 import json
+import logging
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
 from kb.errors import SourceError
 from kb.types import Faq
+
+logger = logging.getLogger(__name__)
 
 MAX_REPORTED = 10
 MAX_CHARACTERS = 100_000
@@ -69,10 +74,14 @@ def _validated(path: Path, records: Iterator[tuple[int, Mapping[str, object] | s
     faqs: list[Faq] = []
     first_line: dict[str, int] = {}
     errors: list[str] = []
+    blank: list[int] = []
     for line, record in records:
         try:
             if isinstance(record, str):
                 raise ValueError(record)
+            if _is_blank(record):
+                blank.append(line)
+                continue
             faq = _faq(record)
             if faq.id in first_line:
                 raise ValueError(f"id: {faq.id!r} stands on line {first_line[faq.id]} already; ids must be unique")
@@ -88,7 +97,14 @@ def _validated(path: Path, records: Iterator[tuple[int, Mapping[str, object] | s
         raise SourceError("\n".join([*errors, "Nothing was loaded; mend these records and try again."]))
     if not faqs:
         raise SourceError(f"{path}: expected at least one FAQ, got none")
+    if blank:
+        logger.warning("%s: %d records with neither question nor answer are left out, the first on line %d", path, len(blank), blank[0])
     return tuple(faqs)
+
+
+def _is_blank(record: Mapping[str, object]) -> bool:
+    """Whether question and answer are there and hold nothing: an empty row of a spreadsheet, a passage of line breaks."""
+    return all(isinstance(text := record.get(field), str) and not text.strip() for field in REQUIRED)
 
 
 def _faq(record: Mapping[str, object]) -> Faq:
@@ -166,6 +182,7 @@ def _csv_records(path: Path, file: TextIO) -> Iterator[tuple[int, Mapping[str, o
     """Rows with the line that they begin on."""
     reader = csv.reader(file, strict=True)
     line = 1
+    before = csv.field_size_limit(sys.maxsize)  # a setting of the whole module, put back below; we have a limit that names the field
     try:
         header = next(reader, [])
         _check_header(path, header)
@@ -178,7 +195,9 @@ def _csv_records(path: Path, file: TextIO) -> Iterator[tuple[int, Mapping[str, o
                 yield line, dict(zip(header, cells, strict=True))
             line = reader.line_num + 1
     except csv.Error as error:
-        yield line, f"expected well-formed CSV, got {error}; is a quote left open, or a cell very long?"
+        yield line, f"expected well-formed CSV, got {error}; is a quote left open?"
+    finally:
+        csv.field_size_limit(before)
 
 
 def _check_header(path: Path, header: list[str]) -> None:

@@ -18,9 +18,9 @@ from chat.prices import BUNDLED, load_prices
 from chat.prompt import PromptSettings
 from chat.tokens import TiktokenCounter
 from kb.embedder import Embedder, EmbedderConfig, Progress, SentenceEmbedder
-from kb.index import passages
 from kb.errors import IndexFolderError
 from kb.folder import read_manifest
+from kb.index import passages
 from kb.retriever import FaqRetriever
 from kb.source import read_faqs
 from policy.rules import DEFAULT_MIN_SIMILARITY, AlwaysFetch, EvidenceRule, NeverFetch

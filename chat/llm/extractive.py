@@ -144,7 +144,7 @@ def names_nothing(query: str) -> bool:
     said = words(query)
     names = [word for word in said if word not in FUNCTION_WORDS | POINTING]
     points = any(word in POINTING for word in said) or query.lower().lstrip().startswith(OPENERS)
-    return len(names) <= MAX_FOLLOWUP_NAMES and len(said) <= 12 or points and len(names) <= 2 * MAX_FOLLOWUP_NAMES
+    return (len(names) <= MAX_FOLLOWUP_NAMES and len(said) <= 12) or (points and len(names) <= 2 * MAX_FOLLOWUP_NAMES)
 
 
 def split_sentences(text: str) -> tuple[str, ...]:

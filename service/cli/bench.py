@@ -26,9 +26,8 @@ def turn(
     import json
     from dataclasses import asdict
 
-    from evaluation.datasets import read_helpdesk, read_sessions
-
     from evaluation.bench import bench_turns
+    from evaluation.datasets import read_helpdesk, read_sessions
     from service.settings import read_settings
     from service.wiring import build_retriever
 

@@ -16,7 +16,7 @@ from tests.fakes import ScriptedLLM
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium; `make test` installs it on Debian and Ubuntu, elsewhere install it by hand"),
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium; `make test` installs it on Debian, elsewhere do it by hand"),
 ]
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]

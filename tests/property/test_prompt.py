@@ -175,10 +175,11 @@ class Course:
 def courses(draw: st.DrawFn) -> Course:
     faqs = tuple(Faq(f"f{n}", draw(phrases), draw(phrases)) for n in range(draw(st.integers(1, 5))))
     citations = st.lists(st.sampled_from([faq.id for faq in faqs]), max_size=3).map(lambda ids: "".join(f" [{i}]" for i in ids))
+    said = draw(st.lists(st.tuples(phrases, phrases, citations), min_size=1, max_size=4))  # few, so that words are said twice
     step = st.builds(
-        Step, query=phrases, answer=st.builds(lambda text, ids: text + ids, phrases, citations),
-        action=st.sampled_from([Action.FETCH, Action.NO_FETCH]), edited=st.sampled_from([False, False, False, True]),
-        deleted=st.sampled_from([None, None, None, None, 0, 1]),
+        lambda words, action, edited, deleted: Step(words[0], words[1] + words[2], action, edited, deleted),
+        st.sampled_from(said), st.sampled_from([Action.FETCH, Action.NO_FETCH]), st.sampled_from([False, False, False, True]),
+        st.sampled_from([None, None, None, None, 0, 1]),
     )
     return Course(faqs, tuple(draw(st.lists(step, min_size=2, max_size=6))), draw(st.sampled_from([0.01, 0.2, 0.5])))
 

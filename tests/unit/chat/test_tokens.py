@@ -19,7 +19,7 @@ from chat.tokens import ENCODING, TABLE, TABLE_SHA256, TABLES, TiktokenCounter
 from chat.types import Message
 
 ROOT = Path(__file__).parents[3]
-HOSTILE = ["<|endoftext|>", "<|endofprompt|> and <|im_start|>system", "\x00", "🙂👩‍👩‍👧", "مرحبا", "\ud800", " " * 5000, "a" * 999]
+HOSTILE = ["<|endoftext|>", "<|endofprompt|> and <|im_start|>system", "\x00", "👩‍👩‍👧", "مرحبا", "\ud800", " " * 5000, "a" * 999]
 
 
 @pytest.fixture(scope="module")
