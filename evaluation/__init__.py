@@ -1,1 +1,1 @@
-"""Rollouts, baselines, statistics, promotion: empty until the learned gate is built."""
+"""Measuring: labelled data sets, how varied they are, thresholds, benchmarks. Rollouts and statistics come with the learned gate."""

@@ -229,7 +229,7 @@ def slices(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
 
 def main() -> None:
     """Print the sweep, the threshold that it chooses and what that does by slice, as Markdown tables."""
-    parser = argparse.ArgumentParser("python -m evaluation.evidence_threshold", description="The evidence rule's threshold, chosen.")
+    parser = argparse.ArgumentParser("python -m evaluation.evidence_threshold", description=__doc__.partition("\n")[0])
     parser.add_argument("--resamples", type=int, default=RESAMPLES, help="of the bootstrap by conversation")
     options = parser.parse_args()
     sessions = read_helpdesk("train") + read_helpdesk("dev")

@@ -76,7 +76,6 @@ def save_index(folder: Path, index: FaqIndex, faqs: Sequence[Faq], *, model_id: 
             manifest = Manifest(FORMAT, model_id, model, max_tokens, index.dimension, len(faqs), len(owners), index.kind,
                                 index.built_kind, content_version(faqs, model_id), files)
             _write_new(folder, lambda file: file.write(_signed(asdict(manifest))), lambda _: MANIFEST)
-            _clean(folder, keep={MANIFEST, ".lock", *files.values()})
     except OSError as error:
         raise IndexFolderError(f"{folder}: can't be written ({error.strerror or error}); "
                                "an index that was there is unchanged") from error
@@ -206,14 +205,18 @@ def _checked_file(path: Path) -> Path:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One saver at a time; the lock of a process that dies goes with it."""
+    """One saver at a time, and no litter when it is done or fails; the lock of a process that dies goes with it."""
     with (folder / ".lock").open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:
+            _clean(folder)
 
 
-def _clean(folder: Path, keep: set[str]) -> None:
-    """Delete the data files of earlier saves, finished or not."""
+def _clean(folder: Path) -> None:
+    """Delete the data files that the manifest doesn't name: those of earlier saves, finished or not."""
+    named = set(read_manifest(folder).files.values()) if (folder / MANIFEST).exists() else set()
     for path in folder.iterdir():
-        if path.name not in keep and _OURS.fullmatch(path.name):
+        if path.name not in {MANIFEST, ".lock"} | named and _OURS.fullmatch(path.name):
             path.unlink(missing_ok=True)

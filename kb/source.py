@@ -98,7 +98,8 @@ def _validated(path: Path, records: Iterator[tuple[int, Mapping[str, object] | s
     if not faqs:
         raise SourceError(f"{path}: expected at least one FAQ, got none")
     if blank:
-        logger.warning("%s: %d records with neither question nor answer are left out, the first on line %d", path, len(blank), blank[0])
+        logger.warning("%s: %d records with neither question nor answer are left out, the first on line %d",
+                       path, len(blank), blank[0])
     return tuple(faqs)
 
 
@@ -182,7 +183,7 @@ def _csv_records(path: Path, file: TextIO) -> Iterator[tuple[int, Mapping[str, o
     """Rows with the line that they begin on."""
     reader = csv.reader(file, strict=True)
     line = 1
-    before = csv.field_size_limit(sys.maxsize)  # a setting of the whole module, put back below; we have a limit that names the field
+    before = csv.field_size_limit(sys.maxsize)  # put back below; MAX_CHARACTERS names the field
     try:
         header = next(reader, [])
         _check_header(path, header)

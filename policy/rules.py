@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from chat.types import Action, Decision, State
 
-DEFAULT_MIN_SIMILARITY = 0.25
-"""Similarity below which nothing was found that a fetch could bring; see `fetchgate evaluate` and docs/results.md."""
+DEFAULT_MIN_SIMILARITY = 0.32
+"""Cosine below which a fetch is taken to bring nothing; chosen by `python -m evaluation.evidence_threshold` (docs/results.md)."""
 
 
 @dataclass(frozen=True, slots=True)

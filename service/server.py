@@ -1,5 +1,6 @@
 """Uvicorn, told to say where it listens once it does, and to let open streams end when it is asked to stop."""
 
+import signal
 import socket
 from collections.abc import Callable
 
@@ -25,4 +26,7 @@ class AnnouncingServer(uvicorn.Server):
 def run(app: FastAPI, host: str, port: int, *, grace: int, announce: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT; open streams get `grace` seconds to finish then."""
     config = uvicorn.Config(app, host, port, log_config=None, timeout_graceful_shutdown=grace, server_header=False)
+    # uvicorn stops at these signals, then raises them again for whoever had a handler before; being told to stop is no failure
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     AnnouncingServer(config, announce).run()

@@ -241,6 +241,20 @@ def test_under_any_policy_the_counterfactual_is_what_a_twin_that_always_fetches_
 
 @unhurried
 @given(courses(), prompt_settings)
+def test_every_state_holds_the_actions_that_were_taken_even_where_words_were_said_twice(
+    course: Course, serving: PromptSettings
+) -> None:
+    steps = tuple(replace(step, edited=False) for step in course.steps)
+    chat = conversation(course, serving)
+    chat.policy = ScriptedPolicy([step.action for step in steps])
+    for n, turn in enumerate(play(replace(course, steps=steps), chat)):
+        before = steps[max(0, n - 2) : n]
+        assert turn.state.previous_actions == tuple(step.action for step in before)
+        assert turn.state.previous_queries == tuple(step.query for step in before)
+
+
+@unhurried
+@given(courses(), prompt_settings)
 def test_the_difference_of_the_arms_does_not_depend_on_the_servers_ruler(course: Course, serving: PromptSettings) -> None:
     arms = []
     for counts in (True, False):

@@ -14,7 +14,8 @@ TURN = {"query": "what is the late fee", "gold": ["fee-late"], "kind": "faq"}
 
 def written(tmp_path: Path, *records: Any) -> Path:
     path = tmp_path / "sessions.jsonl"
-    path.write_text("".join((record if isinstance(record, str) else json.dumps(record)) + "\n" for record in records), encoding="utf-8")
+    lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return path
 
 
@@ -23,9 +24,8 @@ def session(**turn: Any) -> dict[str, Any]:
 
 
 def test_a_session_is_read_turn_by_turn(tmp_path: Path) -> None:
-    path = written(tmp_path, {"id": "s-1", "turns": [TURN, {"query": "kab tak?", "answer": "3 din", "gold": [], "kind": "followup",
-                                                            "language": "hinglish"}]})
-    assert read_sessions(path) == (
+    asked = {"query": "kab tak?", "answer": "3 din", "gold": [], "kind": "followup", "language": "hinglish"}
+    assert read_sessions(written(tmp_path, {"id": "s-1", "turns": [TURN, asked]})) == (
         Session("s-1", (LabelledTurn("what is the late fee", None, ("fee-late",), "faq", None),
                         LabelledTurn("kab tak?", "3 din", (), "followup", "hinglish"))),
     )

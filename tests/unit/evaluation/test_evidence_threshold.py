@@ -27,7 +27,8 @@ from kb.embedder import Progress, Vectors
 from kb.types import Faq
 from tests.fakes import FakeRetriever, HashEmbedder
 
-LATE, LOST, LOUNGE = Faq("late", "late fee", "450"), Faq("lost", "card is lost", "Block it"), Faq("lounge", "airport lounge visits", "4")
+LATE, LOST = Faq("late", "late fee", "450"), Faq("lost", "card is lost", "Block it")
+LOUNGE = Faq("lounge", "airport lounge visits", "4")
 FAQS = (LATE, LOST, LOUNGE, Faq("z1", "zz", "z"), Faq("z2", "yy", "y"))
 
 
@@ -78,11 +79,12 @@ def test_a_skip_is_harmless_when_no_faq_is_needed_or_a_fetch_would_not_show_it()
 
 
 def test_a_reader_who_needs_all_gold_is_harmed_where_one_who_needs_any_is_not() -> None:
-    *_, last = played(REFERENCE, ("late fee", ("late",)), ("late fee", ("late", "lost")))
+    far = FakeRetriever([LATE, *(Faq(f"z{n}", f"zz{n}", "z") for n in range(3)), LOST])
+    turns = (("late fee", ("late",)), ("late fee lost", ("late", "lost")))
+    last = replay([session(*turns)], far, REFERENCE)[-1]
     assert last.skipped
     assert not last.harmful
-    assert last.harmful_for_all == {"late", "lost"}.issubset({hit.faq.id for hit in FakeRetriever(FAQS).search("late fee")}) is False
-    assert played(0.99, ("late fee card is lost", ("late", "lost")))[0].harmful_for_all
+    assert last.harmful_for_all
 
 
 def test_each_threshold_has_a_transcript_of_its_own() -> None:
@@ -155,8 +157,8 @@ def test_the_row_that_skips_most_within_the_slack_is_chosen() -> None:
 
 
 def test_slices_are_kinds_and_hinglish() -> None:
-    said = [LabelledTurn("q", None, (), "ood", "hinglish"), LabelledTurn("q", None, (), "ood", None), LabelledTurn("q", None, (), "faq", None)]
-    parts = slices([Outcome(0, turn, False, True, True, False) for turn in said])
+    said = [("ood", "hinglish"), ("ood", None), ("faq", None)]
+    parts = slices([Outcome(0, LabelledTurn("q", None, (), kind, language), False, True, True, False) for kind, language in said])
     assert {name: len(part) for name, part in parts.items()} == {"faq": 1, "ood": 2, "(Hinglish)": 1}
 
 

@@ -1,10 +1,11 @@
 """The FAQ index: what it holds after changes, and how near the approximate kinds come to the exact one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import faiss
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from kb.embedder import Vectors
 from kb.errors import EmbedderError, UnknownFaqError
@@ -29,8 +30,9 @@ def clustered(count: int, *, seed: int = 0, dimension: int = DIMENSION) -> Vecto
     return unit(centres[rng.integers(30, size=count)] + 0.6 * rng.normal(size=(count, dimension)))
 
 
-def unit(vectors: np.ndarray) -> Vectors:
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+def unit(vectors: NDArray[np.floating]) -> Vectors:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / lengths, dtype=np.float32)
 
 
 def items(vectors: Vectors, name: str = "f") -> list[tuple[str, Vectors]]:
@@ -97,7 +99,7 @@ def test_ivf_works_from_one_vector_on_and_says_nothing_about_it(count: int, capf
     assert capfd.readouterr() == ("", "")
 
 
-# HNSW's graph differs with the threads' timing; over 50 builds its recall here was never under 0.99
+# HNSW's graph differs with the threads' timing; its recall here was 1.0 in each of 50 builds
 @pytest.mark.parametrize(("kind", "least"), [("hnsw", 0.97), ("ivf", 0.9)])
 def test_an_approximate_index_finds_nearly_what_the_exact_one_finds(kind: Kind, least: float) -> None:
     vectors, queries = clustered(4000), clustered(100, seed=1)
@@ -158,14 +160,15 @@ def test_faqs_added_one_by_one_are_found_as_if_added_together(kind: Kind) -> Non
 def test_auto_is_exact_until_the_bound_then_a_graph_until_half_of_it_is_gone() -> None:
     vectors = clustered(HNSW_FROM, dimension=4)
     index = FaqIndex(4)
-    index.add([("all", vectors[:-1])])
-    assert index.built_kind == "flat"
-    index.add([("last", vectors[-1:])])
-    assert index.built_kind == "hnsw"
-    index.remove(["last"])
-    assert index.built_kind == "hnsw"
-    index.update([("all", vectors[: HNSW_FROM // 2 - 1])])
-    assert index.built_kind == "flat"
+    changes: list[Callable[[], None]] = [
+        lambda: index.add([("all", vectors[:-1])]), lambda: index.add([("last", vectors[-1:])]), lambda: index.remove(["last"]),
+        lambda: index.update([("all", vectors[: HNSW_FROM // 2])]), lambda: index.update([("all", vectors[: HNSW_FROM // 2 - 1])]),
+    ]
+    kinds = []
+    for change in changes:
+        change()
+        kinds.append(index.built_kind)
+    assert kinds == ["flat", "hnsw", "hnsw", "hnsw", "flat"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -189,8 +192,8 @@ def test_unpacking_rows_that_do_not_fit_is_refused() -> None:
 
 
 REFUSED: dict[str, tuple[list[tuple[str, Vectors]], type[Exception], str]] = {
-    "another dimension": ([("new", clustered(1, dimension=8))], EmbedderError, r"new: expected vectors of shape \(n, 32\), got \(1, 8\)"),
-    "no vectors": ([("new", clustered(1)[:0])], EmbedderError, r"new: expected vectors of shape \(n, 32\), got \(0, 32\)"),
+    "another dimension": ([("new", clustered(1, dimension=8))], EmbedderError, r"new: .* of shape \(n, 32\), got \(1, 8\)"),
+    "no vectors": ([("new", clustered(1)[:0])], EmbedderError, r"new: .* of shape \(n, 32\), got \(0, 32\)"),
     "one vector without its axis": ([("new", clustered(1)[0])], EmbedderError, "new: expected vectors of shape"),
     "a NaN": ([("new", clustered(1) * np.float32("nan"))], EmbedderError, "new: expected finite vectors"),
     "an id twice": ([("new", clustered(1)), ("new", clustered(1))], UnknownFaqError, "new: expected each FAQ id once"),
@@ -222,8 +225,8 @@ def test_unknown_and_known_ids_are_refused_where_they_do_not_belong() -> None:
     assert len(index) == 3
 
 
-def test_a_build_uses_all_threads_after_searches_on_one() -> None:
-    """The thread setting is restored, else every later build would run on one core."""
+def test_a_search_that_fails_leaves_the_thread_setting_as_it_was() -> None:
+    """Else every later build would run on one core."""
     before = faiss.omp_get_max_threads()
     index = built("flat", clustered(50))
     with pytest.raises(AssertionError):  # FAISS's own, for a query of another dimension
