@@ -265,7 +265,7 @@ while True:
 def test_a_folder_loads_after_its_savers_were_killed_at_any_moment(tmp_path: Path) -> None:
     rng = random.Random(0)
     versions = {FaqRetriever.build(HashEmbedder(), faqs(count, "ab"[count % 2])).version for count in (400, 401)}
-    for _ in range(6):
+    for _ in range(4):
         process = child(SAVE_FOR_EVER, tmp_path)
         assert process.stdout is not None
         for _ in range(rng.randrange(2, 6)):
