@@ -290,6 +290,7 @@ def test_two_savers_and_a_reader_do_not_disturb_each_other(tmp_path: Path) -> No
         process.stdout.readline()  # saved once
     try:
         seen = {load(tmp_path).version for _ in range(60)}
+        assert [process.poll() for process in processes] == [None, None], "both are still saving"
     finally:
         for process in processes:
             process.kill()
