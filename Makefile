@@ -20,8 +20,8 @@ bench: $(VENV)/.installed-dev ## Measure a turn's overhead, search and memory
 	$(BIN)/fetchgate bench turn
 
 lock: $(VENV)/.installed-dev ## Pin every dependency anew
-	$(BIN)/pip-compile --quiet --strip-extras --no-emit-find-links --no-emit-index-url --no-annotate --output-file requirements.lock pyproject.toml
-	$(BIN)/pip-compile --quiet --strip-extras --no-emit-find-links --no-emit-index-url --no-annotate --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --allow-unsafe --strip-extras --no-emit-find-links --no-emit-index-url --no-annotate --output-file requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --allow-unsafe --strip-extras --no-emit-find-links --no-emit-index-url --no-annotate --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
 	sed -i 's/^\(torch==[0-9.]*\)+.*/\1/' requirements.lock requirements-dev.lock  # the build, CPU or CUDA, is the index's choice
 
 $(VENV)/bin/python:

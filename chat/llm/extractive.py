@@ -48,8 +48,8 @@ POINTING = set("it its that this these those them they one ones same there then 
                "nó đó này kia vậy thế".split())
 OPENERS = ("and ", "but ", "or ", "so ", "what about", "how about", "what if", "even ", "also ", "then ", "why", "how long", "how much",
            "how come", "since when", "till when", "aur ", "lekin ", "toh ", "to ", "kya ", "kitna", "kitne", "kab ", "còn ", "vậy ", "thế ")
-FUNCTION_WORDS = set("a an the is are was be do does did can could will would should i you me my your we us our to of in on at for from by with "
-                     "and or but if so what when where who why how which any some there have has had not no need want get got "
+FUNCTION_WORDS = set("a an the is are was be do does did can could will would should i you me my your we us our to of in on at for "
+                     "from by with and or but if so what when where who why how which any some there have has had not no need want get got "
                      "please just only much many long still even about as than into out up off am im ill id dont cant wont "
                      "kya hai ka ki ke ko se me mein main mujhe mera meri hota hoti karna kar kaise kitna kitne kab nahi toh to bhi aur "
                      "ho sakta sakti sakte hain tha thi lagega".split())

@@ -1,6 +1,7 @@
 """The image is built as it should be, as far as that shows without Docker: the same steps in a clean environment give a service.
 
-The one slow test here takes minutes, since it installs everything that is locked, as the Dockerfile's lines say.
+By default the dependencies come from this environment, so that no test needs the network; `pytest -m network tests/docs/test_dockerfile.py`
+installs everything that is locked into an empty one, which takes minutes.
 """
 
 import json
@@ -9,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -155,11 +157,16 @@ def places(tmp_path: Path) -> Iterator[dict[str, str]]:
         shutil.rmtree(folder)
 
 
-@pytest.mark.network  # pip asks its index, as it does when the image is built
-@pytest.mark.timeout(600)
-def test_the_same_steps_in_a_clean_environment_give_a_service_that_answers_with_a_citation(places: dict[str, str]) -> None:
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("offline", [
+    pytest.param(True, id="dependencies-lent"),
+    pytest.param(False, id="dependencies-installed", marks=pytest.mark.network),  # pip asks its index, as it does for the image
+])
+def test_the_same_steps_in_a_clean_environment_give_a_service_that_answers_with_a_citation(
+    places: dict[str, str], offline: bool
+) -> None:
     Path(places["/data"]).mkdir()
-    build(places)
+    build(places, offline=offline)
     installed = Path(places["/venv"]) / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
     assert not_installed(Path(places["/src"]), installed) == []
 
@@ -181,12 +188,17 @@ def test_the_same_steps_in_a_clean_environment_give_a_service_that_answers_with_
     assert Path(places["/data"], "log.db").stat().st_size > 0
 
 
-def build(places: dict[str, str]) -> None:
-    """Go through the first stage, in a folder with what is copied and nothing else; the index of torch is left to this machine."""
+def build(places: dict[str, str], *, offline: bool) -> None:
+    """Go through the first stage, in a folder with what is copied and nothing else; the index of torch is left to this machine.
+
+    `offline` lends the new environment our installed packages, by a path file, and forbids pip to ask for more.
+    """
     folder = Path(places["/src"])
     folder.mkdir()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    if offline:
+        environment |= {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}  # pip reads 0 here as "no isolation"
     for one in STAGES[0]:
         if one.name == "COPY":
             for source in one.words[:-1]:
@@ -196,6 +208,17 @@ def build(places: dict[str, str]) -> None:
             done = subprocess.run(["sh", "-c", line], cwd=folder, env={**environment, "PATH": path}, capture_output=True, text=True,
                                   check=False)
             assert done.returncode == 0, f"{line}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+            if offline and " -m venv " in line:
+                lend_packages(Path(places["/venv"]))
+
+
+def lend_packages(venv: Path) -> None:
+    """Our site-packages behind those of the new environment; our own editable installation isn't lent with them."""
+    ours = sysconfig.get_path("purelib")
+    theirs = venv / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    for bundled in theirs.glob("setuptools*"):  # Python 3.11 brings an old one, which would hide ours
+        shutil.rmtree(bundled)
+    (theirs / "lent.pth").write_text(f"{ours}\n")
 
 
 def copy(source: str, target: Path) -> None:

@@ -131,10 +131,10 @@ def test_the_whole_service_over_a_real_server_passes_its_usage_on(upstream: str,
         real_service(tmp_path, "--llm", "openai", "--model", str(model), env=settings) as url,
         openai.OpenAI(base_url=f"{url}/v1", api_key="x") as sdk,
     ):
-        said = [{"role": "user", "content": "How much is the late payment fee?"}]
-        whole = sdk.chat.completions.create(model="fetchgate", messages=said, max_tokens=5)  # type: ignore[call-overload]
-        stream = list(sdk.chat.completions.create(model="fetchgate", messages=said, max_tokens=5, stream=True,  # type: ignore[call-overload]
-                                                  stream_options={"include_usage": True}))
+        ask: dict[str, Any] = {"model": "fetchgate", "max_tokens": 5,
+                               "messages": [{"role": "user", "content": "How much is the late payment fee?"}]}
+        whole = sdk.chat.completions.create(**ask)
+        stream = list(sdk.chat.completions.create(**ask, stream=True, stream_options={"include_usage": True}))
     assert whole.usage.completion_tokens == 5
     assert whole.choices[0].finish_reason == "length"
     assert whole.model_extra["fetchgate"]["usage"]["counted_by"] == "server"

@@ -40,7 +40,8 @@ def test_a_follow_up_is_answered_from_the_faq_that_was_fetched_before(served: tu
         first = sdk.chat.completions.create(model="fetchgate", messages=[{"role": "user", "content": QUESTION}])
         said = first.choices[0].message.content or ""
         second = sdk.chat.completions.create(model="fetchgate", messages=[
-            {"role": "user", "content": QUESTION}, {"role": "assistant", "content": said}, {"role": "user", "content": "can you reverse it?"}])
+            {"role": "user", "content": QUESTION}, {"role": "assistant", "content": said},
+            {"role": "user", "content": "can you reverse it?"}])
     assert "₹450" in said
     assert "[fee-late]" in said
     assert "[fee-late]" in (second.choices[0].message.content or "")
@@ -88,7 +89,7 @@ def test_the_terminal_chat_reads_questions_and_prints_json(tmp_path: Path) -> No
 
 
 def test_a_csv_of_ones_own_is_indexed_and_answered_from(tmp_path: Path) -> None:
-    (tmp_path / "my.csv").write_text("question,answer\nWhen are you open?,We are open from 9 to 5.\nDo you ship abroad?,\"Yes, to Norway.\"\n")
+    (tmp_path / "my.csv").write_text('question,answer\nWhen are you open?,We are open from 9 to 5.\nDo you ship abroad?,"Yes, to Norway."\n')
     done = fetchgate(tmp_path, "chat", "--json", "--faqs", "my.csv", stdin="when are you open?\n")
     assert json.loads(done.stdout)["answer"].startswith("We are open from 9 to 5.")
 

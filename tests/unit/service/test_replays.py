@@ -1,6 +1,7 @@
 """Answers given again: to retries, to nobody else, and never a failure."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -21,8 +22,8 @@ def claim(replays: Replays, body: bytes = b"b", owner: str = "o", scope: str = "
     return asyncio.run(replays.claim(owner, body, {k.replace("_", "-"): v for k, v in headers.items()}, scope))
 
 
-def given(replays: Replays, **how: object) -> Slot:
-    slot = claim(replays, **how)  # type: ignore[arg-type]
+def given(replays: Replays, **how: Any) -> Slot:
+    slot = claim(replays, **how)
     assert isinstance(slot, Slot)
     replays.give(slot, ANSWER)
     return slot
@@ -31,7 +32,7 @@ def given(replays: Replays, **how: object) -> Slot:
 @pytest.mark.parametrize(("headers", "window"), [
     ({}, WINDOW), ({"x_stainless_retry_count": "2"}, RETRY_WINDOW), ({"idempotency_key": "k"}, KEY_WINDOW),
 ])
-def test_an_answer_is_given_again_until_its_window_closes(headers: dict[str, str], window: float) -> None:
+def test_an_answer_is_given_again_until_its_window_closes(headers: dict[str, Any], window: float) -> None:
     clock = Clock()
     replays = Replays(clock)
     given(replays, **headers)
@@ -48,10 +49,10 @@ def test_a_first_try_is_never_taken_for_a_repeat() -> None:
 
 
 @pytest.mark.parametrize("other", [{"body": b"c"}, {"owner": "p"}, {"scope": "conversation"}])
-def test_another_body_owner_or_conversation_is_another_turn(other: dict[str, object]) -> None:
+def test_another_body_owner_or_conversation_is_another_turn(other: dict[str, Any]) -> None:
     replays = Replays()
     given(replays)
-    assert isinstance(claim(replays, **other), Slot)  # type: ignore[arg-type]
+    assert isinstance(claim(replays, **other), Slot)
 
 
 def test_a_key_with_another_body_is_refused_and_another_owners_key_is_not() -> None:

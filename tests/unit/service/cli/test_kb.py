@@ -156,10 +156,14 @@ def test_ctrl_c_in_mid_build_leaves_the_old_folder_whole_and_exits_130(encoder: 
         cwd=ROOT, stdout=subprocess.PIPE, stderr=process_end, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
     )
     os.close(process_end)
-    shown = _read_until(terminal, rb"embedding passages .*\d+/60000 .*\d/s")
-    process.send_signal(signal.SIGINT)
-    shown += _read_until(terminal, None)
-    out, _ = process.communicate(timeout=60)
+    try:
+        shown = _read_until(terminal, rb"embedding passages .*[1-9]\d*/60000.*\d/s.*\d:\d\d:\d\d")
+        process.send_signal(signal.SIGINT)
+        shown += _read_until(terminal, None)
+    finally:
+        os.close(terminal)
+        process.kill()  # a no-op for one that has ended
+        out, _ = process.communicate()
     assert (process.returncode, out) == (130, b"")
     assert shown.decode().splitlines()[-1].endswith(f"interrupted; {folder} is as it was\x1b[0m")
     assert "Traceback" not in shown.decode()
