@@ -19,7 +19,7 @@ from kb.types import Faq
 
 Kind = Literal["auto", "flat", "hnsw", "ivf"]
 
-HNSW_FROM = 20_000
+HNSW_FROM = 10_000
 """Vectors from which `auto` takes HNSW: there, an exact search passes 5 % of an encoder pass (docs/results.md)."""
 IVF_GROWTH = 2.0
 """Growth from which IVF's lists, which were made for fewer vectors, are trained anew."""

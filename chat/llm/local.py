@@ -6,16 +6,18 @@ with `transformers serve` or vLLM and use `openai.py`.
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from chat.errors import LLMError
+from chat.llm.stopping import StopStrings
 from chat.ports import Chunk
 from chat.types import FinishReason, Message, Sampling, Usage
 
 Strategy = Literal["greedy", "beam", "sample"]
+Emit = Callable[[str | None], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +119,44 @@ class _Run:
         self._model = model
         self._ids = ids
         self._options = options
-        self._sampling = sampling
+        self._seed = sampling.seed
+        self._stops = StopStrings(sampling.stop)
         self.stopped = threading.Event()
         self.finish: FinishReason = "stop"
         self.input_tokens = int(ids.shape[1])
         self.output_tokens = 0
 
-    def generate(self, emit: Any) -> None:
+    def generate(self, emit: Emit) -> None:
         """Generate; `emit` gets the pieces of text, and None at the end, however it ends."""
         try:
             self._generate(emit)
+            emit(self._stops.flush())
         finally:
             emit(None)
 
-    def _generate(self, emit: Any) -> None:
+    def _generate(self, emit: Emit) -> None:
+        import torch
+
+        streaming = self._options["num_beams"] == 1
+        with torch.random.fork_rng(enabled=self._seed is not None):
+            if self._seed is not None:
+                torch.manual_seed(self._seed)
+            done = self._model.generate(
+                self._ids, attention_mask=torch.ones_like(self._ids), stopping_criteria=self._criteria(),
+                pad_token_id=self._tokenizer.eos_token_id if self._tokenizer.pad_token_id is None else self._tokenizer.pad_token_id,
+                streamer=self._streamer(emit) if streaming else None, **self._options,
+            )
+        new = done[0, self.input_tokens :].tolist()
+        if not streaming:
+            emit(self._stops.feed(self._tokenizer.decode(new, skip_special_tokens=True)))
+        self.output_tokens = len(new)
+        end = self._model.generation_config.eos_token_id
+        ended = bool(new) and new[-1] in (end if isinstance(end, list) else [end])
+        if len(new) >= self._options["max_new_tokens"] and not ended and not self._stops.stopped:
+            self.finish = "length"
+
+    def _criteria(self) -> Any:
+        """Ends the generation when its reader has gone, or a stop string has come."""
         import torch
         from transformers import StoppingCriteria, StoppingCriteriaList
 
@@ -138,70 +164,17 @@ class _Run:
 
         class Stop(StoppingCriteria):  # type: ignore[misc]
             def __call__(self, ids: Any, scores: Any, **_: Any) -> Any:
-                return torch.full((ids.shape[0],), run.stopped.is_set() or run._said_stop(ids), device=ids.device)
+                return torch.full((ids.shape[0],), run.stopped.is_set() or run._stops.stopped, device=ids.device)
 
-        streaming = self._options["num_beams"] == 1
-        with torch.random.fork_rng(enabled=self._sampling.seed is not None):
-            if self._sampling.seed is not None:
-                torch.manual_seed(self._sampling.seed)
-            done = self._model.generate(
-                self._ids, attention_mask=torch.ones_like(self._ids), stopping_criteria=StoppingCriteriaList([Stop()]),
-                pad_token_id=self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else self._tokenizer.eos_token_id,
-                streamer=_Streamer(self, emit) if streaming else None, **self._options,
-            )
-        new = done[0, self.input_tokens :].tolist()
-        self.output_tokens = len(new)
-        ended = bool(new) and new[-1] in self._end_tokens()
-        if not ended and self.output_tokens >= self._options["max_new_tokens"] and not self._cut(self._text(new))[1]:
-            self.finish = "length"
-        if not streaming:
-            emit(self._cut(self._text(new))[0])
+        return StoppingCriteriaList([Stop()])
 
-    def _end_tokens(self) -> set[int]:
-        end = self._model.generation_config.eos_token_id
-        return set(end) if isinstance(end, list) else {end}
+    def _streamer(self, emit: Emit) -> Any:
+        from transformers import TextStreamer
 
-    def _text(self, ids: list[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+        run = self
 
-    def _cut(self, text: str) -> tuple[str, bool]:
-        """The text before the first stop text, and whether there was one."""
-        places = [place for stop in self._sampling.stop if (place := text.find(stop)) >= 0]
-        return (text[: min(places)], True) if places else (text, False)
+        class Emitting(TextStreamer):  # type: ignore[misc]
+            def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+                emit(run._stops.feed(text))
 
-    def _said_stop(self, ids: Any) -> bool:
-        return bool(self._sampling.stop) and self._cut(self._text(ids[0, self.input_tokens :].tolist()))[1]
-
-
-class _Streamer:
-    """What `generate` tells of each token, as text: only what later tokens can't change, and nothing of a stop text."""
-
-    def __init__(self, run: _Run, emit: Any) -> None:
-        self._run = run
-        self._emit = emit
-        self._ids: list[int] = []
-        self._sent = 0
-        self._prompt = True
-        self._held = max((len(stop) for stop in run._sampling.stop), default=1) - 1
-
-    def put(self, value: Any) -> None:
-        """The prompt first, then one token at a time."""
-        if self._prompt:
-            self._prompt = False
-            return
-        self._ids.extend(value.flatten().tolist())
-        text = self._run._text(self._ids)
-        # a letter of several tokens decodes to U+FFFD until it is whole
-        if not text.endswith("\ufffd"):
-            self._send(len(text) - self._held)
-
-    def end(self) -> None:
-        """The rest, up to a stop text."""
-        self._send(None)
-
-    def _send(self, until: int | None) -> None:
-        text, stopped = self._run._cut(self._run._text(self._ids))
-        end = len(text) if until is None or stopped else min(until, len(text))
-        if end > self._sent:
-            self._emit(text[self._sent : end])
-            self._sent = end
+        return Emitting(self._tokenizer, skip_prompt=True, skip_special_tokens=True)

@@ -128,7 +128,7 @@ class OpenAIClient:
         limit: dict[str, Any] = {} if sampling.max_tokens is None else {self._config.max_tokens_field: sampling.max_tokens}
         try:
             async with asyncio.timeout_at(waiting.until):
-                return await self._sdk.chat.completions.create(
+                stream: AsyncStream[ChatCompletionChunk] = await self._sdk.chat.completions.create(
                     model=self._config.model,
                     messages=[_param(message) for message in messages],
                     stream=True,
@@ -139,6 +139,7 @@ class OpenAIClient:
                     seed=omit if sampling.seed is None else sampling.seed,
                     **limit,
                 )
+                return stream
         except TimeoutError:
             raise waiting.over() from None
 

@@ -50,8 +50,8 @@ def reply(kind: str, text: str) -> str:
 
 
 def is_vietnamese(text: str) -> bool:
-    """Whether it has letters that only Vietnamese has."""
-    return VIETNAMESE.search(unicodedata.normalize("NFC", text)) is not None
+    """Whether it has letters that only Vietnamese has, or its greeting, which has none."""
+    return VIETNAMESE.search(unicodedata.normalize("NFC", text)) is not None or "chào" in words(text)
 
 
 def words(text: str) -> list[str]:

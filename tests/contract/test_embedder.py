@@ -49,7 +49,8 @@ def lengths(vectors: Vectors) -> Vectors:
 
 def test_vectors_are_unit_length_float32_of_the_stated_dimension(embedder: Embedder) -> None:
     vectors = embedder.embed(TEXTS[:5])
-    assert (vectors.shape, vectors.dtype) == ((5, embedder.dimension), np.float32)
+    assert vectors.shape == (5, embedder.dimension)
+    assert vectors.dtype == np.float32
     np.testing.assert_allclose(lengths(vectors), 1, atol=1e-5)
 
 
