@@ -53,8 +53,10 @@ FUNCTION_WORDS = set("a an the is are was be do does did can could will would sh
                      "please just only much many long still even about as than into out up off am im ill id dont cant wont "
                      "kya hai ka ki ke ko se me mein main mujhe mera meri hota hoti karna kar kaise kitna kitne kab nahi toh to bhi aur "
                      "ho sakta sakti sakte hain tha thi lagega".split())
-MAX_FOLLOWUP_NAMES = 2
-"""A short question with so few words that name something is read as a follow-up."""
+MAX_NAMES_ALONE = 1
+"""A short question with no more words than this that name something is read as a follow-up."""
+MAX_NAMES_POINTING = 4
+"""The same for a question that points back ("it", "and on the…")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ def names_nothing(query: str) -> bool:
     said = words(query)
     names = [word for word in said if word not in FUNCTION_WORDS | POINTING]
     points = any(word in POINTING for word in said) or query.lower().lstrip().startswith(OPENERS)
-    return (len(names) <= MAX_FOLLOWUP_NAMES and len(said) <= 12) or (points and len(names) <= 2 * MAX_FOLLOWUP_NAMES)
+    return (len(names) <= MAX_NAMES_ALONE and len(said) <= 12) or (points and len(names) <= MAX_NAMES_POINTING)
 
 
 def split_sentences(text: str) -> tuple[str, ...]:

@@ -16,7 +16,8 @@ from kb.types import Faq
 from tests.fakes import HashEmbedder, ScriptedLLM, WordCounter
 from tests.upstream import make_tiny_llama
 
-FAQS = (Faq("fee-late", "How much is the late fee?", "The late fee is 450 rupees. It is charged once. You may ask for one reversal a year."),)
+FAQS = (Faq("fee-late", "How much is the late fee?",
+            "The late fee is 450 rupees. It is charged once. You may ask for one reversal a year."),)
 MESSAGES = render(PAPER, (), FAQS, "How much is the late fee?").messages
 
 

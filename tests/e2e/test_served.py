@@ -89,7 +89,7 @@ def test_the_terminal_chat_reads_questions_and_prints_json(tmp_path: Path) -> No
 
 
 def test_a_csv_of_ones_own_is_indexed_and_answered_from(tmp_path: Path) -> None:
-    (tmp_path / "my.csv").write_text('question,answer\nWhen are you open?,We are open from 9 to 5.\nDo you ship abroad?,"Yes, to Norway."\n')
+    (tmp_path / "my.csv").write_text('question,answer\nWhen are you open?,We are open from 9 to 5.\nDo you ship?,"Yes, to Norway."\n')
     done = fetchgate(tmp_path, "chat", "--json", "--faqs", "my.csv", stdin="when are you open?\n")
     assert json.loads(done.stdout)["answer"].startswith("We are open from 9 to 5.")
 

@@ -102,7 +102,8 @@ def test_a_question_that_stands_alone_is_told_apart(query: str) -> None:
 
 
 def test_sentences_end_at_points_but_not_inside_numbers() -> None:
-    assert split_sentences("It costs ₹2.50 a day. Pay 1,000 first!\nThen wait.") == ("It costs ₹2.50 a day.", "Pay 1,000 first!", "Then wait.")
+    text = "It costs ₹2.50 a day. Pay 1,000 first!\nThen wait."
+    assert split_sentences(text) == ("It costs ₹2.50 a day.", "Pay 1,000 first!", "Then wait.")
 
 
 def test_what_is_rendered_is_what_is_read_back() -> None:

@@ -19,7 +19,8 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close
 
 def event(content: str = "", finish: str = "null", usage: str = "null") -> bytes:
     choice = f'{{"index": 0, "delta": {{"content": "{content}"}}, "finish_reason": {finish}}}'
-    return f'data: {{"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [{choice}], "usage": {usage}}}\n\n'.encode()
+    head = '"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"'
+    return f'data: {{{head}, "choices": [{choice}], "usage": {usage}}}\n\n'.encode()
 
 
 @contextmanager
