@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
-import httpx
+import httpx2 as httpx
 import pytest
 
 from chat.errors import LogError
