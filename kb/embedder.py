@@ -37,7 +37,7 @@ class EmbedderConfig:
     max_tokens: int = DEFAULT_MAX_TOKENS
     """Longer texts are cut; less is faster (128 halves the time of a long-passage build)."""
     device: str = "cpu"
-    batch_size: int = 64
+    batch_size: int = 32
 
     def __post_init__(self) -> None:
         if self.max_tokens < 3:

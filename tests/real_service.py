@@ -39,6 +39,27 @@ def real_service(
     At the end it gets SIGTERM and must exit with 0. `env` is added to this process's environment, less its own settings.
     Raises: AssertionError, with the end of its standard error, when it doesn't start or doesn't stop well.
     """
+    with service_process(tmp_path, *options, env=env, command=command, start_limit=start_limit) as (url, process, said):
+        yield url
+        assert process.poll() is None, f"fetchgate serve ended by itself with {process.returncode}:\n{said.tail}"
+        process.send_signal(signal.SIGTERM)
+        try:
+            code = process.wait(STOP_LIMIT)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"fetchgate serve still runs {STOP_LIMIT:.0f} s after SIGTERM:\n{said.tail}") from None
+        said.end()
+        assert code == 0, f"fetchgate serve: expected exit code 0 after SIGTERM, got {code}:\n{said.tail}"
+
+
+@contextmanager
+def service_process(
+    tmp_path: Path,
+    *options: str,
+    env: Mapping[str, str] | None = None,
+    command: Sequence[str] = FETCHGATE,
+    start_limit: float = START_LIMIT,
+) -> "Iterator[tuple[str, subprocess.Popen[str], _Said]]":
+    """As `real_service`, for tests that end it themselves: its URL, process and what it says; killed at the end if it still runs."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("FETCHGATE_", "OPENAI_"))}
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "NO_COLOR": "1", "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
@@ -49,15 +70,7 @@ def real_service(
     assert process.stderr is not None
     said = _Said(process.stderr)
     try:
-        yield said.address(start_limit)
-        assert process.poll() is None, f"fetchgate serve ended by itself with {process.returncode}:\n{said.tail}"
-        process.send_signal(signal.SIGTERM)
-        try:
-            code = process.wait(STOP_LIMIT)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"fetchgate serve still runs {STOP_LIMIT:.0f} s after SIGTERM:\n{said.tail}") from None
-        said.end()
-        assert code == 0, f"fetchgate serve: expected exit code 0 after SIGTERM, got {code}:\n{said.tail}"
+        yield said.address(start_limit), process, said
     finally:
         if process.poll() is None:
             process.kill()

@@ -146,8 +146,8 @@ def test_the_id_changes_with_the_weights_the_name_and_the_token_limit(tiny: Path
     renamed = shutil.copytree(tiny, tmp_path / "renamed")
     moved = shutil.copytree(tiny, tmp_path / "elsewhere" / "tiny")
     ids = [SentenceEmbedder(config).model_id for config in (
-        EmbedderConfig(str(tiny)), EmbedderConfig(str(moved)), EmbedderConfig(str(tiny), max_tokens=8), EmbedderConfig(str(other)),
-        EmbedderConfig(str(renamed)),
+        EmbedderConfig(str(tiny)), EmbedderConfig(str(moved)),
+        EmbedderConfig(str(tiny), max_tokens=8), EmbedderConfig(str(other)), EmbedderConfig(str(renamed)),
     )]
     assert ids[0] == ids[1]
     assert len(set(ids)) == 4

