@@ -15,7 +15,7 @@ from kb.embedder import Vectors
 BuiltKind = Literal["flat", "hnsw", "ivf"]
 
 HNSW_LINKS = 32
-HNSW_EF_CONSTRUCTION = 80
+HNSW_EF_CONSTRUCTION = 200
 HNSW_EF_SEARCH = 64
 IVF_PROBES_SHARE = 0.05
 """Share of the IVF lists that a search visits."""

@@ -4,7 +4,7 @@ Leaves out thresholds' calibration. The folder format is `folder.py`'s.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,8 @@ class FaqRetriever:
         """Held by what changes or saves: one at a time."""
         self._lock = threading.Lock()
         """Held by what reads or changes the index."""
-        self._change({faq.id: faq for faq in faqs})
+        self._faqs = {faq.id: faq for faq in faqs}
+        self._version = content_version(faqs, embedder.model_id)
 
     @classmethod
     def build(
@@ -90,20 +91,22 @@ class FaqRetriever:
     def put(self, faqs: Sequence[Faq]) -> None:
         """Add FAQs, or replace those whose ids are there. Raises: UnknownFaqError for an id that comes twice."""
         embedded = _embedded(self._embedder, faqs, None)
-        with self._changing, self._lock:
-            self._index.put(embedded)
-            self._change(self._faqs | {faq.id: faq for faq in faqs})
+        with self._changing:
+            self._change(self._faqs | {faq.id: faq for faq in faqs}, lambda: self._index.put(embedded))
 
     def remove(self, faq_ids: Sequence[str]) -> None:
         """Forget FAQs. Raises: UnknownFaqError for an id that isn't there; nothing is removed then."""
         gone = set(faq_ids)
-        with self._changing, self._lock:
-            self._index.remove(gone)
-            self._change({faq_id: faq for faq_id, faq in self._faqs.items() if faq_id not in gone})
+        with self._changing:
+            kept = {faq_id: faq for faq_id, faq in self._faqs.items() if faq_id not in gone}
+            self._change(kept, lambda: self._index.remove(gone))
 
-    def _change(self, faqs: dict[str, Faq]) -> None:
-        self._faqs = faqs
-        self._version = content_version(tuple(faqs.values()), self._embedder.model_id)
+    def _change(self, faqs: dict[str, Faq], change_index: Callable[[], None]) -> None:
+        """Change FAQs and index together; the version, a while's work, is made before searches have to wait."""
+        version = content_version(tuple(faqs.values()), self._embedder.model_id)
+        with self._lock:
+            change_index()
+            self._faqs, self._version = faqs, version
 
 
 def _embedded(embedder: Embedder, faqs: Sequence[Faq], progress: Progress | None) -> list[tuple[str, Vectors]]:

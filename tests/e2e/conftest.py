@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 import uvicorn
@@ -11,7 +12,9 @@ import uvicorn
 from chat.pipeline import TurnPipeline
 from chat.plan import PipelineConfig
 from chat.types import Action, Price
+from kb.embedder import EmbedderConfig, SentenceEmbedder
 from kb.retriever import FaqRetriever
+from kb.source import read_faqs
 from kb.types import Faq
 from service.app import create_app
 from service.components import Components
@@ -19,6 +22,7 @@ from service.identity import TranscriptSigner
 from service.keys import HashedKey
 from service.server import AnnouncingServer
 from service.turns import ChatTurns, Limits
+from service.wiring import SHIPPED_FAQS
 from tests.fakes import HashEmbedder, InMemoryLog, ScriptedLLM, ScriptedPolicy, WordCounter
 
 FAQS = (
@@ -26,6 +30,15 @@ FAQS = (
     Faq("card-lost", "What if I lose my card?", "Block it in the app at once.", "cards"),
     Faq("lounge", "Which lounges are free?", "Four visits a year are free.", "travel"),
 )
+
+
+@pytest.fixture(scope="session")
+def helpdesk_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped help desk, indexed once for all services that tests start as processes."""
+    config = EmbedderConfig()
+    folder = tmp_path_factory.mktemp("helpdesk") / "index"
+    FaqRetriever.build(SentenceEmbedder(config), read_faqs(SHIPPED_FAQS)).save(folder, model=config.model, max_tokens=config.max_tokens)
+    return folder
 
 
 @dataclass

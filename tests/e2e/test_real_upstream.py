@@ -125,10 +125,12 @@ def test_the_counterfactual_is_what_the_server_would_have_counted(upstream: str,
     assert (turns[1][0].saved_tokens or 0) > 0
 
 
-def test_the_whole_service_over_a_real_server_passes_its_usage_on(upstream: str, model: Path, tmp_path: Path) -> None:
+def test_the_whole_service_over_a_real_server_passes_its_usage_on(
+    upstream: str, model: Path, tmp_path: Path, helpdesk_index: Path
+) -> None:
     settings = {"FETCHGATE_LLM_BASE_URL": upstream}
     with (
-        real_service(tmp_path, "--llm", "openai", "--model", str(model), env=settings) as url,
+        real_service(tmp_path, "--kb", str(helpdesk_index), "--llm", "openai", "--model", str(model), env=settings) as url,
         openai.OpenAI(base_url=f"{url}/v1", api_key="x") as sdk,
     ):
         ask: dict[str, Any] = {"model": "fetchgate", "max_tokens": 5,
@@ -141,11 +143,12 @@ def test_the_whole_service_over_a_real_server_passes_its_usage_on(upstream: str,
     assert stream[-1].usage.prompt_tokens == whole.usage.prompt_tokens > 100, "three FAQs stand in the prompt"
 
 
-def test_a_service_whose_upstream_is_gone_answers_503_with_a_time_to_come_back(tmp_path: Path) -> None:
+def test_a_service_whose_upstream_is_gone_answers_503_with_a_time_to_come_back(tmp_path: Path, helpdesk_index: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         gone = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-    with real_service(tmp_path, "--llm", "openai", "--model", "m", env={"FETCHGATE_LLM_BASE_URL": gone}) as url:
+    options = ("--kb", str(helpdesk_index), "--llm", "openai", "--model", "m")
+    with real_service(tmp_path, *options, env={"FETCHGATE_LLM_BASE_URL": gone}) as url:
         response = httpx.post(f"{url}/v1/chat/completions", timeout=60,
                               json={"model": "fetchgate", "messages": [{"role": "user", "content": "late fee?"}]})
     assert response.status_code == 503

@@ -60,8 +60,8 @@ def test_the_logged_tokens_are_those_that_the_client_was_told(served: tuple[str,
     assert {other.baseline for other in turn.counterfactuals} == {"always_fetch", "paper"}
 
 
-def test_kill_9_in_mid_stream_loses_no_answered_turn(tmp_path: Path) -> None:
-    with service_process(tmp_path) as (url, process, _):
+def test_kill_9_in_mid_stream_loses_no_answered_turn(tmp_path: Path, helpdesk_index: Path) -> None:
+    with service_process(tmp_path, "--kb", str(helpdesk_index)) as (url, process, _):
         answered = [httpx.post(f"{url}/v1/chat/completions", timeout=60,
                                json={"model": "fetchgate", "messages": [{"role": "user", "content": f"{QUESTION} {n}"}]}).json()["id"]
                     for n in range(3)]
@@ -78,8 +78,8 @@ def test_kill_9_in_mid_stream_loses_no_answered_turn(tmp_path: Path) -> None:
         assert all(log.turn("local", turn_id) is not None for turn_id in answered)
 
 
-def test_the_terminal_chat_reads_questions_and_prints_json(tmp_path: Path) -> None:
-    done = fetchgate(tmp_path, "chat", "--json", stdin=f"{QUESTION}\n/new\nthanks!\n")
+def test_the_terminal_chat_reads_questions_and_prints_json(tmp_path: Path, helpdesk_index: Path) -> None:
+    done = fetchgate(tmp_path, "chat", "--json", "--kb", str(helpdesk_index), stdin=f"{QUESTION}\n/new\nthanks!\n")
     assert done.returncode == 0, done.stderr
     first, second = (json.loads(line) for line in done.stdout.splitlines())
     assert first["cited"] == ["fee-late"]
@@ -99,35 +99,35 @@ def test_the_shipped_help_desk_is_what_is_served_by_default(served: tuple[str, P
 
 @pytest.mark.parametrize(("arguments", "env", "says"), [
     (("--faqs", "missing.csv"), {}, "missing.csv"),
-    (("--faqs", "bad.csv"), {}, "answer: expected this column"),
+    (("--faqs", "bad.csv"), {}, "bad.csv:1: question: expected this column"),
     (("--kb", "nowhere"), {}, "fetchgate kb build"),
     (("--kb", "damaged"), {}, "build the index anew"),
     (("--policy", "psychic"), {}, "policy: expected always, never, evidence"),
-    (("--llm", "openai"), {}, "FETCHGATE_LLM_MODEL"),
-    (("--llm", "local", "--model", "./none"), {}, "./none"),
+    (("--kb", "INDEX", "--llm", "openai"), {}, "FETCHGATE_LLM_MODEL"),
+    (("--kb", "INDEX", "--llm", "local", "--model", "./none"), {}, "./none"),
     (("--llm", "psychic"), {}, "llm"),
     (("--host", "0.0.0.0"), {}, "fetchgate keys create"),
     ((), {"FETCHGATE_K": "0"}, "FETCHGATE_K"),
     ((), {"FETCHGATE_API_KEYS": "plain-key"}, "fetchgate keys create"),
-    ((), {"FETCHGATE_DATABASE": "not-a-database.db"}, "not-a-database.db"),
+    (("--kb", "INDEX"), {"FETCHGATE_DATABASE": "not-a-database.db"}, "not-a-database.db"),
     ((), {"FETCHGATE_PRICES": "bad.csv"}, "bad.csv"),
     (("--embedder", "./no-such-encoder"), {}, "no-such-encoder"),
 ])
 def test_a_start_that_can_not_succeed_says_why_in_a_line_and_exits_with_1(
-    tmp_path: Path, arguments: tuple[str, ...], env: dict[str, str], says: str
+    tmp_path: Path, helpdesk_index: Path, arguments: tuple[str, ...], env: dict[str, str], says: str
 ) -> None:
     (tmp_path / "bad.csv").write_text("question;answer\na;b\n")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "manifest.json").write_text("{")
     (tmp_path / "not-a-database.db").write_text("some text " * 1000)
-    done = fetchgate(tmp_path, "serve", "--port", "0", *arguments, **env)
+    done = fetchgate(tmp_path, "serve", "--port", "0", *(str(helpdesk_index) if a == "INDEX" else a for a in arguments), **env)
     assert done.returncode == 1, done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_locked_database_is_told_to_the_client_and_the_answer_still_comes(tmp_path: Path) -> None:
-    with real_service(tmp_path) as url:
+def test_a_locked_database_is_told_to_the_client_and_the_answer_still_comes(tmp_path: Path, helpdesk_index: Path) -> None:
+    with real_service(tmp_path, "--kb", str(helpdesk_index)) as url:
         ask = {"model": "fetchgate", "messages": [{"role": "user", "content": QUESTION}]}
         assert httpx.post(f"{url}/v1/chat/completions", json=ask, timeout=60).json()["fetchgate"]["degraded"] == []
         holder = sqlite3.connect(tmp_path / "log.db", isolation_level=None)

@@ -9,7 +9,7 @@ from service.cli.console import fail, failures, progress_bar
 
 
 @pytest.mark.parametrize("error", [ChatError("expected [a], got [b]"), SourceError("x" * 300), ValueError("port: too high")])
-def test_an_error_that_says_what_to_mend_is_one_line_and_exit_code_1(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_of_ours_is_one_line_and_exit_code_1(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit) as raised, failures():
         raise error
     assert raised.value.exit_code == 1
