@@ -20,7 +20,8 @@ from chat.ports import Chunk
 from chat.tokens import TiktokenCounter
 from chat.types import Message, Sampling, Usage
 from evaluation.datasets import Session
-from kb.embedder import Embedder
+from kb.embedder import Embedder, Vectors
+from kb.index import FaqIndex
 from kb.retriever import FaqRetriever
 from policy.rules import EvidenceRule
 
@@ -47,6 +48,58 @@ class TurnBench:
     """Median over queries of (index search) / (one encoder pass)."""
     resident_mb: float
     """Resident memory after the run, in MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchBench:
+    """One index size; times in milliseconds, medians."""
+
+    vectors: int
+    flat: float
+    hnsw: float
+    encoder: float
+    """One encoder pass of a 20-word query, in the same run."""
+    hnsw_recall_at_3: float
+    """Share of the exact three nearest that HNSW finds too."""
+
+
+QUERY = "what will I have to pay when I miss the due date of a seven thousand rupee bill by two days"
+
+
+def bench_search(embedder: Embedder, sizes: Sequence[int], *, searches: int = 200, seed: int = 0) -> tuple[SearchBench, ...]:
+    """Exact against HNSW search over random unit vectors in clusters of about 20, as paraphrases are."""
+    rng = np.random.default_rng(seed)
+    return tuple(_search_bench(embedder, size, searches, rng) for size in sizes)
+
+
+def _search_bench(embedder: Embedder, size: int, searches: int, rng: np.random.Generator) -> SearchBench:
+    centres = rng.standard_normal((max(1, size // 20), embedder.dimension))
+    vectors = _near(centres, rng, size)
+    queries = _near(centres, rng, searches)
+    items = [(str(row), vectors[row : row + 1]) for row in range(size)]
+    times: dict[str, list[float]] = {"flat": [], "hnsw": [], "encoder": []}
+    found: dict[str, list[set[str]]] = {"flat": [], "hnsw": []}
+    indexes = {"flat": FaqIndex(embedder.dimension, "flat"), "hnsw": FaqIndex(embedder.dimension, "hnsw")}
+    for index in indexes.values():
+        index.add(items)
+    for query in queries:
+        for kind, index in indexes.items():
+            began = perf_counter()
+            neighbours = index.search(query, k=3)
+            times[kind].append(perf_counter() - began)
+            found[kind].append({neighbour.faq_id for neighbour in neighbours})
+        began = perf_counter()
+        embedder.embed([QUERY])
+        times["encoder"].append(perf_counter() - began)
+    recall = np.mean([len(exact & near) / 3 for exact, near in zip(found["flat"], found["hnsw"], strict=True)])
+    medians = {name: float(np.median(values)) * 1e3 for name, values in times.items()}
+    return SearchBench(size, medians["flat"], medians["hnsw"], medians["encoder"], float(recall))
+
+
+def _near(centres: "np.ndarray[tuple[int, int], np.dtype[np.float64]]", rng: np.random.Generator, count: int) -> Vectors:
+    """Unit vectors around randomly drawn centres."""
+    points = centres[rng.integers(len(centres), size=count)] + 0.5 * rng.standard_normal((count, centres.shape[1]))
+    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
 
 
 class InstantLLM:
