@@ -99,7 +99,8 @@ def _search_bench(embedder: Embedder, size: int, searches: int, rng: np.random.G
 def _near(centres: "np.ndarray[tuple[int, int], np.dtype[np.float64]]", rng: np.random.Generator, count: int) -> Vectors:
     """Unit vectors around randomly drawn centres."""
     points = centres[rng.integers(len(centres), size=count)] + 0.5 * rng.standard_normal((count, centres.shape[1]))
-    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+    unit: Vectors = (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 class InstantLLM:
