@@ -20,6 +20,7 @@ from chat.ports import LoggedExchange, Retriever
 from chat.prompt import PromptSettings, faqs_in_history
 from chat.types import Action, Message, Turn
 from evaluation.datasets import HELPDESK_FAQS, LabelledTurn, Session, read_helpdesk
+from evaluation.stats import RESAMPLES, Share, Weights, resampled, share
 from kb.embedder import Embedder, EmbedderConfig, Progress, SentenceEmbedder, Vectors
 from kb.retriever import FaqRetriever
 from kb.source import read_faqs
@@ -32,11 +33,8 @@ REFERENCE = -1.0
 THRESHOLDS = (REFERENCE, *(round(0.10 + 0.02 * n, 2) for n in range(26)))
 SLACK = 0.005
 """Harmful skips, as a share of all turns, that a threshold may add to the reference's."""
-RESAMPLES = 10_000
 NO_FAQ_ANSWER = "I don't know."
 
-Weights = NDArray[np.int64]
-"""How often each resample drew each conversation, shape (resamples, conversations)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +58,6 @@ class Outcome:
     def useless(self) -> bool:
         """Fetched, and the answer is no better than without."""
         return not self.skipped and (self.good_skipping or not self.good_fetching)
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A share with its 95 % interval by conversation."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{100 * self.value:.1f} ({100 * self.low:.1f} to {100 * self.high:.1f})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,24 +163,6 @@ def _answer(turn: LabelledTurn, retriever: Retriever) -> str:
         return turn.answer
     faqs = [faq for faq in map(retriever.get, turn.gold or ()) if faq is not None]
     return "\n".join(f"{faq.answer} [{faq.id}]" for faq in faqs) or NO_FAQ_ANSWER
-
-
-def resampled(conversations: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Weights:
-    """Bootstrap weights by conversation: each row sums to the number of conversations."""
-    draws: Weights = np.random.default_rng(seed).multinomial(conversations, [1 / conversations] * conversations, size=resamples)
-    return draws
-
-
-def share(part: NDArray[np.int64], whole: NDArray[np.int64], weights: Weights) -> Share:
-    """`part` as a share of `whole`, both counts by conversation, shape (conversations,). Of nothing it is nan."""
-    values = _ratio(weights @ part, weights @ whole)
-    low, high = np.quantile(values, (0.025, 0.975))
-    return Share(float(_ratio(part.sum(), whole.sum())), float(low), float(high))
-
-
-def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    ratio: NDArray[np.float64] = np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
-    return ratio
 
 
 def row(min_similarity: float, outcomes: Sequence[Outcome], reference: Sequence[Outcome], weights: Weights) -> Row:

@@ -14,15 +14,13 @@ from evaluation.evidence_threshold import (
     Outcome,
     RememberingEmbedder,
     Row,
-    Share,
     Transcript,
     choose,
     replay,
-    resampled,
     row,
-    share,
     slices,
 )
+from evaluation.stats import Share, resampled, share
 from kb.embedder import Progress, Vectors
 from kb.types import Faq
 from tests.fakes import FakeRetriever, HashEmbedder
