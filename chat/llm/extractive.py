@@ -1,177 +1,170 @@
-"""An answerer that needs no language model: it finds the sentences of the shown FAQs that answer, and cites them.
+"""An answerer that needs no language model, key or network: it finds the sentences of the shown FAQs that answer, and cites them.
 
-It reads only what the prompt shows, like any LLM behind the port: FAQs fetched now, and those that stand with earlier turns.
-A follow-up that names nothing ("can you reduce it?") is read together with the question before it and prefers the FAQs that
-the last answer cited. It invents nothing; below a threshold it says that it doesn't know. The constants were chosen on the
-help desk's training sessions (docs/results.md). Leaves out paraphrasing and joining FAQs into one text.
+It reads only what the prompt shows, like any LLM behind the port: FAQs fetched now, and those that stand with earlier turns. It
+invents nothing, and says that it doesn't know when nothing fits (`relevance.py`). Leaves out paraphrasing, and memory between
+calls except of the FAQs' vectors.
 """
 
 import asyncio
 import re
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from chat.citations import cited_ids
+from chat.errors import LLMError
+from chat.llm import relevance, wording
 from chat.llm.reading import Exchange, ShownFaq, read_prompt
-from chat.llm.smalltalk import is_vietnamese, smalltalk_reply, words
+from chat.llm.relevance import Likeness, Standing
+from chat.llm.smalltalk import smalltalk_reply
+from chat.llm.stopping import StopStrings
+from chat.llm.vectors import VectorMemory
 from chat.ports import Chunk, TokenCounter
 from chat.types import Message, Sampling, Usage
 from kb.embedder import Embedder, Vectors
+from kb.errors import KbError
 
 MODEL = "fetchgate-extractive"
-ANSWER_FROM = 0.35
-"""Similarity of question and FAQ from which it answers."""
-FOLLOWUP_FROM = 0.30
-"""The same for a follow-up, which is read with the question before it."""
-CITED_BONUS = 0.30
-"""What an FAQ of the last answer gains for a follow-up."""
-FIRST_BONUS = 0.10
-"""What the first of the FAQs fetched now gains: the retriever, which knows other ways to ask it too, found it the nearest."""
-SECOND_WITHIN = 0.03
-"""Two FAQs answer a question that asks two things, when their scores are this close."""
-SENTENCE_WITHIN = 0.12
-"""Sentences this close to the best one go along with it."""
-WHOLE_UNTIL = 3
-"""Answers of so few sentences are given whole."""
-MAX_SENTENCES = 3
-MAX_CACHED_TEXTS = 20_000
-
+MAX_SENTENCES_READ = 40
+"""Of one FAQ; the rest counts only in its text as a whole."""
 DONT_KNOW = (
-    "I'm sorry, I don't know that from the FAQs I have. Could you put it another way, or ask about something else?",
-    "Xin lỗi, tôi không tìm thấy điều này trong các câu hỏi thường gặp. Bạn có thể hỏi theo cách khác không?",
+    "I'm sorry, I don't know that from the FAQs I have here. Could you put it another way, or say which product or step you mean?"
 )
-POINTING = set("it its that this these those them they one ones same there then he she both either other also too instead again such "
-               "iska uska isko usko iske uske yeh ye woh wo usme isme ismein usmein wahi aur "
-               "nó đó này kia vậy thế".split())
-OPENERS = ("and ", "but ", "or ", "so ", "what about", "how about", "what if", "even ", "also ", "then ", "why", "how long", "how much",
-           "how come", "since when", "till when", "aur ", "lekin ", "toh ", "to ", "kya ", "kitna", "kitne", "kab ", "còn ", "vậy ", "thế ")
-FUNCTION_WORDS = set("a an the is are was be do does did can could will would should i you me my your we us our to of in on at for "
-                     "from by with and or but if so what when where who why how which any some there have has had not no need want get got "
-                     "please just only much many long still even about as than into out up off am im ill id dont cant wont "
-                     "kya hai ka ki ke ko se me mein main mujhe mera meri hota hoti karna kar kaise kitna kitne kab nahi toh to bhi aur "
-                     "ho sakta sakti sakte hain tha thi lagega".split())
-MAX_NAMES_ALONE = 1
-"""A short question with no more words than this that name something is read as a follow-up."""
-MAX_NAMES_POINTING = 4
-"""The same for a question that points back ("it", "and on the…")."""
+DONT_KNOW_VIETNAMESE = (
+    "Xin lỗi, tôi không tìm thấy câu trả lời trong các câu hỏi thường gặp ở đây. Bạn có thể hỏi theo cách khác không?"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class _Scored:
+class _Candidate:
     faq: ShownFaq
-    score: float
     sentences: tuple[str, ...]
-    sentence_scores: tuple[float, ...]
-    question_score: float
+    stands: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A candidate beside the question."""
+
+    candidate: _Candidate
+    like: Likeness
 
 
 class ExtractiveClient:
-    """Answers from the prompt's FAQs, sentence by sentence."""
+    """Answers from the prompt's FAQs, sentence by sentence; the same prompt always gets the same answer."""
 
     model = MODEL
 
     def __init__(self, embedder: Embedder, counter: TokenCounter) -> None:
-        self._embedder = embedder
+        self._vectors = VectorMemory(embedder)
         self._counter = counter
-        self._vectors: OrderedDict[str, Vectors] = OrderedDict()
 
     async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk]:
-        """The answer, word by word; `max_tokens` cuts it by words, `stop` where it says. Never fails."""
-        answer = await asyncio.to_thread(self.answer, messages)
-        for stop in sampling.stop:
-            answer = answer.partition(stop)[0]
-        pieces = re.findall(r"\s*\S+", answer)
-        said = pieces if sampling.max_tokens is None else pieces[: sampling.max_tokens]
+        """The answer, word by word, up to `max_tokens` and `stop`; the other options mean nothing here.
+
+        Raises: LLMError, before any chunk, when the encoder fails.
+        """
+        try:
+            answer = await asyncio.to_thread(self.answer, messages)
+        except (KbError, RuntimeError) as error:  # RuntimeError is what torch raises
+            raise LLMError(f"the encoder of the extractive answerer failed ({error}); check the encoder in the settings",
+                           retryable=False) from error
+        stops = StopStrings(sampling.stop)
+        answer = stops.feed(answer) + stops.flush()
+        words = re.findall(r"\s*\S+", answer)
+        said = self._cut(words, sampling.max_tokens)
         for piece in said:
             yield Chunk(piece)
         usage = Usage(self._counter.count(messages), self._counter.count_text("".join(said)), source="local")
-        yield Chunk("", "length" if len(said) < len(pieces) else "stop", usage)
+        yield Chunk("", "stop" if len(said) == len(words) else "length", usage)
 
     def answer(self, messages: Sequence[Message]) -> str:
         """The whole answer to the last question of a prompt."""
         exchanges = read_prompt(messages)
-        if not exchanges:
-            return DONT_KNOW[0]
-        query = exchanges[-1].question
+        query = exchanges[-1].question if exchanges else ""
         if (talk := smalltalk_reply(query)) is not None:
             return talk
-        before = exchanges[:-1]
-        follows = bool(before) and names_nothing(query)
-        scored = self._scored(query, exchanges, follows=follows)
-        if not scored or scored[0].score < (FOLLOWUP_FROM if follows else ANSWER_FROM):
-            return DONT_KNOW[is_vietnamese(query)]
-        chosen = scored[:2] if _asks_two_things(query, scored) else scored[:1]
-        return "\n\n".join(f"{_extract(one, whole=not follows)} [{one.faq.id}]" for one in chosen)
+        candidates = _candidates(exchanges) if query.strip() else []
+        found = self._two_answers(query, candidates) or self._one_answer(query, exchanges, candidates)
+        return found or (DONT_KNOW_VIETNAMESE if wording.is_vietnamese(query) else DONT_KNOW)
 
-    def _scored(self, query: str, exchanges: Sequence[Exchange], *, follows: bool) -> list[_Scored]:
-        """The shown FAQs, best first."""
-        shown = {faq.id: faq for exchange in exchanges for faq in exchange.faqs}
-        if not shown:
-            return []
-        read = [query]
-        if follows:
-            read.append(f"{_last_question(exchanges)}\n{query}")
-        queries = self._embedded(read)
-        cited = set(cited_ids(exchanges[-2].answer, shown)) if follows else set()
-        bonus = dict.fromkeys(cited, CITED_BONUS)
-        for faq in exchanges[-1].faqs[:1]:
-            bonus[faq.id] = bonus.get(faq.id, 0.0) + FIRST_BONUS
-        found = [self._score(faq, queries, bonus.get(faq.id, 0.0)) for faq in shown.values()]
-        return sorted(found, key=lambda one: -one.score)
+    def _one_answer(self, query: str, exchanges: Sequence[Exchange], candidates: Sequence[_Candidate]) -> str | None:
+        """The answer of the FAQ that fits best; None when there is none, or even that one is too far off."""
+        if not candidates:
+            return None
+        before = _followed(exchanges)
+        leaning = wording.leaning(query) if before else 0.0
+        joined = f"{before.question} {query}" if before and leaning >= relevance.LEANS_FROM else None
+        best = max(self._found(query, joined, candidates), key=lambda one: relevance.fit(one.like, one.candidate.stands, leaning))
+        sure = relevance.trust(best.like, best.candidate.stands, leaning, asks=wording.asks(query))
+        return _said(best) if sure >= relevance.ANSWER_FROM else None
 
-    def _score(self, faq: ShownFaq, queries: Vectors, bonus: float) -> _Scored:
-        sentences = split_sentences(faq.answer)
-        texts = [faq.question or faq.answer, "\n".join(filter(None, (faq.question, faq.answer))), *sentences]
-        similarities = self._embedded(texts) @ queries.T
-        # a follow-up is compared alone and with the question before it; the better counts
-        best = similarities.max(axis=1)
-        return _Scored(faq, float(best.max()) + bonus, sentences, tuple(similarities[2:, 0].tolist()), float(best[0]))
+    def _two_answers(self, query: str, candidates: Sequence[_Candidate]) -> str | None:
+        """The answers of two FAQs, when the question clearly asks two things and each has its own FAQ; else None."""
+        halves = wording.two_questions(query) if candidates else None
+        if halves is None:
+            return None
+        first, second = (max(self._found(half, None, candidates), key=lambda one: one.like.direct) for half in halves)
+        apart = first.candidate.faq.id != second.candidate.faq.id
+        sure = min(first.like.direct, second.like.direct) >= relevance.SECOND_FROM
+        return f"{_said(first)}\n\n{_said(second)}" if apart and sure else None
 
-    def _embedded(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of texts; those of FAQs come again turn after turn, so they are remembered."""
-        if missing := [text for text in dict.fromkeys(texts) if text not in self._vectors]:
-            for text, vector in zip(missing, self._embedder.embed(missing), strict=True):
-                self._vectors[text] = vector
-        vectors = np.stack([self._vectors[text] for text in texts])
-        while len(self._vectors) > MAX_CACHED_TEXTS:
-            self._vectors.popitem(last=False)
-        return vectors
+    def _found(self, query: str, joined: str | None, candidates: Sequence[_Candidate]) -> list[_Found]:
+        """Each candidate beside the query, and beside the query joined with the one before."""
+        groups = [_passages(candidate) for candidate in candidates]
+        queries = [query] if joined is None else [query, joined]
+        asked, passages = self._vectors.embed(queries, [text for group in groups for text in group])
+        rows = np.split(passages @ asked.T, np.cumsum([len(group) for group in groups])[:-1])
+        named = wording.named(query)
+        return [_Found(candidate, _likeness(named, candidate, part)) for candidate, part in zip(candidates, rows, strict=True)]
 
-
-def names_nothing(query: str) -> bool:
-    """Whether a question can only be understood from what was said before: it points back, or hardly names anything."""
-    said = words(query)
-    names = [word for word in said if word not in FUNCTION_WORDS | POINTING]
-    points = any(word in POINTING for word in said) or query.lower().lstrip().startswith(OPENERS)
-    return (len(names) <= MAX_NAMES_ALONE and len(said) <= 12) or (points and len(names) <= MAX_NAMES_POINTING)
+    def _cut(self, pieces: list[str], max_tokens: int | None) -> list[str]:
+        """As many words as fit into `max_tokens`."""
+        if max_tokens is None:
+            return pieces
+        while pieces and self._counter.count_text("".join(pieces)) > max_tokens:
+            pieces = pieces[:-1]
+        return pieces
 
 
-def split_sentences(text: str) -> tuple[str, ...]:
-    """Sentences and lines of a text; an abbreviation's or a number's point doesn't end one."""
-    parts = re.split(r"(?<=[.!?])\s+(?=[A-Z0-9₹\"'(À-Ỹ])|\n+", text.strip())
-    return tuple(part.strip() for part in parts if part and part.strip())
+def _likeness(named: frozenset[str], candidate: _Candidate, cosines: Vectors) -> Likeness:
+    """`cosines` of a candidate's passages (question, text, then sentences) with the query and, in a second column, the joined."""
+    shared = relevance.shared_words(named, wording.named(candidate.faq.text))
+    joined = float(cosines[1, 1]) if cosines.shape[1] > 1 else 0.0
+    return Likeness(float(cosines[0, 0]), float(cosines[1, 0]), tuple(cosines[2:, 0].tolist()), shared, joined)
 
 
-def _last_question(exchanges: Sequence[Exchange]) -> str:
-    """The question before, and, if that one named nothing either, the one before it."""
-    previous = exchanges[-2].question
-    if len(exchanges) > 2 and (names_nothing(previous) or smalltalk_reply(previous) is not None):
-        return f"{exchanges[-3].question}\n{previous}"
-    return previous
+def _passages(candidate: _Candidate) -> list[str]:
+    return [candidate.faq.question or candidate.faq.text, candidate.faq.text, *candidate.sentences[:MAX_SENTENCES_READ]]
 
 
-def _asks_two_things(query: str, scored: Sequence[_Scored]) -> bool:
-    return (len(scored) > 1 and scored[0].score - scored[1].score < SECOND_WITHIN
-            and re.search(r"\b(?:and|also|aur|plus|và)\b|\?.+\?", query.lower()) is not None)
+def _candidates(exchanges: Sequence[Exchange]) -> list[_Candidate]:
+    """Every FAQ that the prompt shows, once: those fetched for this question first, then the latest."""
+    fetched = {faq.id: rank for rank, faq in reversed(list(enumerate(exchanges[-1].faqs)))}
+    shown = {faq.id: faq for exchange in reversed(exchanges) for faq in exchange.faqs}
+    before = _followed(exchanges)
+    cited = set(cited_ids(before.answer, shown)) if before else set()
+    first = before.faqs[0].id if before and before.faqs else None
+    return [
+        _Candidate(faq, wording.sentences(faq.answer), Standing(fetched.get(faq.id), faq.id in cited, faq.id == first))
+        for faq in shown.values()
+    ]
 
 
-def _extract(one: _Scored, *, whole: bool) -> str:
-    """The FAQ's answer, whole or its sentences nearest to the question, in their order."""
-    if whole or len(one.sentences) <= WHOLE_UNTIL:
-        return one.faq.answer or one.faq.question
-    ranked = sorted(range(len(one.sentences)), key=lambda n: -one.sentence_scores[n])[:MAX_SENTENCES]
-    near = [n for n in ranked if one.sentence_scores[n] >= one.sentence_scores[ranked[0]] - SENTENCE_WITHIN]
-    return " ".join(one.sentences[n] for n in sorted(near))
+def _followed(exchanges: Sequence[Exchange]) -> Exchange | None:
+    """The exchange that a follow-up follows: the last whose answer cites something, else the last; None when there is none."""
+    past = exchanges[:-1]
+    shown = {faq.id for exchange in past for faq in exchange.faqs}
+    return next((exchange for exchange in reversed(past) if cited_ids(exchange.answer, shown)), past[-1] if past else None)
+
+
+def _said(found: _Found) -> str:
+    """The FAQ's answer, whole or its telling sentences, with the citation."""
+    faq, sentences = found.candidate.faq, found.candidate.sentences
+    whole = found.like.question >= relevance.WHOLE_FROM and bool(faq.question)
+    if whole or len(sentences) <= relevance.SHORT_ANSWER:
+        text = faq.answer.strip() or f"This is about: {faq.question}"
+    else:
+        text = " ".join(sentences[n] for n in relevance.telling_sentences(found.like.sentences))
+    return f"{text} [{faq.id}]"

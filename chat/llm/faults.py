@@ -75,7 +75,8 @@ def _refusal(error: openai.APIStatusError, model: str, api_key: str) -> LLMError
         return LLMError(f"the LLM server {what} (status {status}: {quote}); try again later", retryable=True,
                         retry_after=told_to_wait(error.response.headers))
     check = WHAT_TO_CHECK.get(status, "check the LLM's settings")
-    return LLMError(f"the LLM server refused the request for model {model!r} (status {status}: {quote}); {check}", retryable=False)
+    return LLMError(f"the LLM server refused a request for the model {model!r} (status {status}: {quote}); {check}",
+                    retryable=False)
 
 
 def _words(error: openai.APIStatusError) -> str:

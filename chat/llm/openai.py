@@ -6,6 +6,7 @@ time limits, reads the stream leniently and turns every failure into an LLMError
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,9 +14,9 @@ from typing import Any, Literal
 import openai
 from openai import AsyncOpenAI, AsyncStream, omit
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
-from pydantic import BaseModel, ValidationError
 
 from chat.errors import LLMError
+from chat.llm.events import Event, read_event
 from chat.llm.faults import RETRY_UNLESS_TOLD_TO_WAIT, llm_error, refuses_stream_options, told_to_wait
 from chat.ports import Chunk
 from chat.types import FinishReason, Message, Sampling, Usage
@@ -23,6 +24,8 @@ from chat.types import FinishReason, Message, Sampling, Usage
 logger = logging.getLogger(__name__)
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
+AFTER_THE_ANSWER = 5.0
+"""Seconds to wait for the usage once an answer is whole."""
 NO_KEY = "none"
 """Sent where no key is set: the SDK wants one, and local servers ignore it."""
 
@@ -50,8 +53,8 @@ class OpenAIConfig:
     def __post_init__(self) -> None:
         if not self.model.strip():
             raise ValueError("model: expected a model's name at the server, got nothing")
-        if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
-            raise ValueError(f"base_url: expected http(s)://…, got {self.base_url!r}")
+        if self.base_url is not None and not re.match(r"https?://[^/\s]", self.base_url):
+            raise ValueError(f"base_url: expected http(s)://host…, got {self.base_url!r}")
         if not (self.api_key.isascii() and self.api_key.isprintable()):
             raise ValueError("api_key: expected printable ASCII, got other characters; was it copied whole, without a line end?")
         for name in ("connect_timeout", "first_token_timeout", "total_timeout"):
@@ -91,7 +94,9 @@ class OpenAIClient:
         usage: Usage | None = None
         stream = await self._opened(messages, sampling, waiting)
         try:
-            while (event := await self._next(stream, waiting, finished=finish is not None)) is not None:
+            while (event := await self._next(stream, waiting)) is not None:
+                if event.is_filtered:
+                    raise LLMError("the LLM server's content filter cut the answer; ask in other words", retryable=False)
                 usage = event.counted or usage
                 finish = event.finish or finish
                 if event.text:
@@ -106,7 +111,9 @@ class OpenAIClient:
         """Close the connections; streams that are open fail."""
         await self._sdk.close()
 
-    async def _opened(self, messages: Sequence[Message], sampling: Sampling, waiting: "_Patience") -> AsyncStream[ChatCompletionChunk]:
+    async def _opened(
+        self, messages: Sequence[Message], sampling: Sampling, waiting: "_Patience"
+    ) -> AsyncStream[ChatCompletionChunk]:
         """The stream, begun; without `stream_options` where the server refuses it."""
         wants_usage = self._wants_usage
         try:
@@ -125,50 +132,54 @@ class OpenAIClient:
     async def _request(
         self, messages: Sequence[Message], sampling: Sampling, waiting: "_Patience", *, wants_usage: bool
     ) -> AsyncStream[ChatCompletionChunk]:
-        limit: dict[str, Any] = {} if sampling.max_tokens is None else {self._config.max_tokens_field: sampling.max_tokens}
+        limit = omit if sampling.max_tokens is None else sampling.max_tokens
+        older = self._config.max_tokens_field == "max_tokens"
         try:
             async with asyncio.timeout_at(waiting.until):
-                stream: AsyncStream[ChatCompletionChunk] = await self._sdk.chat.completions.create(
+                return await self._sdk.chat.completions.create(
                     model=self._config.model,
                     messages=[_param(message) for message in messages],
                     stream=True,
                     stream_options={"include_usage": True} if wants_usage else omit,
+                    max_tokens=limit if older else omit,
+                    max_completion_tokens=omit if older else limit,
                     temperature=omit if sampling.temperature is None else sampling.temperature,
                     top_p=omit if sampling.top_p is None else sampling.top_p,
                     stop=list(sampling.stop) or omit,
                     seed=omit if sampling.seed is None else sampling.seed,
-                    **limit,
                 )
-                return stream
         except TimeoutError:
             raise waiting.over() from None
+        except UnicodeEncodeError:
+            raise LLMError("the prompt holds half a surrogate pair, which is no text; send valid Unicode",
+                           retryable=False) from None
 
-    async def _next(self, stream: AsyncStream[ChatCompletionChunk], waiting: "_Patience", *, finished: bool) -> "_Event | None":
+    async def _next(self, stream: AsyncStream[ChatCompletionChunk], waiting: "_Patience") -> Event | None:
         """The next event; None at the end. What breaks once the answer is whole costs only the usage."""
         try:
             return await self._read(stream, waiting)
         except LLMError:
-            if not finished:
+            if not waiting.finished:
                 raise
             logger.debug("the LLM's stream broke after its answer was whole", exc_info=True)
             return None
 
-    async def _read(self, stream: AsyncStream[ChatCompletionChunk], waiting: "_Patience") -> "_Event | None":
+    async def _read(self, stream: AsyncStream[ChatCompletionChunk], waiting: "_Patience") -> Event | None:
         try:
             async with asyncio.timeout_at(waiting.until):
                 chunk = await anext(stream, None)
-            if chunk is None:
-                return None
-            event = _Event.model_validate(chunk.model_dump(warnings=False) if isinstance(chunk, BaseModel) else chunk)
         except TimeoutError:
             raise waiting.over() from None
         except openai.OpenAIError as error:
             raise llm_error(error, self._config.model, self._config.api_key) from None
-        except ValueError as error:  # JSON, UTF-8 or a field's type
-            kind = "other fields" if isinstance(error, ValidationError) else "text that doesn't parse"
-            raise LLMError(f"expected chat completion chunks from the LLM server, got {kind}; try again", retryable=True) from None
-        if event.says_something:
-            waiting.heard()
+        except ValueError:  # JSON or UTF-8
+            raise LLMError("expected chat completion chunks from the LLM server, got text that doesn't parse; try again",
+                           retryable=True) from None
+        if chunk is None:
+            return None
+        event = read_event(chunk)
+        waiting.heard = waiting.heard or event.holds_a_token
+        waiting.finished = waiting.finished or event.finish is not None
         return event
 
     async def _spare_long_waits(self, response: Any) -> None:
@@ -184,77 +195,31 @@ class _Patience:
     def __init__(self, config: OpenAIConfig) -> None:
         self._config = config
         self._clock = asyncio.get_running_loop().time
-        self._end = self._clock() + config.total_timeout
-        self._heard = False
-        self.until = min(self._end, self._clock() + config.first_token_timeout)
+        self._began = self._clock()
+        self.heard = False
+        """Whether a token came."""
+        self.finished = False
+        """Whether the answer is whole, and only the usage may follow."""
 
-    def heard(self) -> None:
-        self._heard = True
-        self.until = min(self._end, self._clock() + self._config.first_token_timeout)
+    @property
+    def until(self) -> float:
+        """The event loop's time at which to give up."""
+        silence = AFTER_THE_ANSWER if self.finished else self._config.first_token_timeout
+        since = self._clock() if self.heard or self.finished else self._began
+        return min(since + silence, self._end)
+
+    @property
+    def _end(self) -> float:
+        return self._began + self._config.total_timeout
 
     def over(self) -> LLMError:
         """The error that says which limit was passed."""
-        if self.until >= self._end:
+        if self._clock() >= self._end:
             return LLMError(f"expected a whole answer from the LLM within {self._config.total_timeout:g} s, got none; try again",
                             retryable=True)
-        what = "the next token" if self._heard else "a first token"
+        what = "the next token" if self.heard else "a first token"
         return LLMError(f"expected {what} from the LLM within {self._config.first_token_timeout:g} s, got none; try again",
                         retryable=True)
-
-
-class _Delta(BaseModel, extra="allow"):
-    role: str | None = None
-    content: str | None = None
-
-
-class _Choice(BaseModel):
-    delta: _Delta | None = None
-    finish_reason: str | None = None
-
-
-class _CachedTokens(BaseModel):
-    cached_tokens: int | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _CachedTokens | None = None
-
-
-class _Event(BaseModel):
-    """What is read of a stream's event; servers leave out or add other fields."""
-
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-
-    @property
-    def _choice(self) -> _Choice:
-        return self.choices[0] if self.choices else _Choice()
-
-    @property
-    def text(self) -> str:
-        return (self._choice.delta and self._choice.delta.content) or ""
-
-    @property
-    def says_something(self) -> bool:
-        """Whether a token came: text, or the reasoning that some servers stream beside it."""
-        delta = self._choice.delta
-        return delta is not None and any((delta.content, *(delta.model_extra or {}).values()))
-
-    @property
-    def finish(self) -> FinishReason | None:
-        reason = self._choice.finish_reason
-        if reason == "content_filter":
-            raise LLMError("the LLM server's content filter cut the answer; ask in other words", retryable=False)
-        return None if reason is None else "length" if reason == "length" else "stop"
-
-    @property
-    def counted(self) -> Usage | None:
-        if self.usage is None or self.usage.prompt_tokens is None or self.usage.completion_tokens is None:
-            return None
-        details = self.usage.prompt_tokens_details
-        return Usage(self.usage.prompt_tokens, self.usage.completion_tokens, details.cached_tokens if details else None, "server")
 
 
 def _param(message: Message) -> ChatCompletionMessageParam:
