@@ -51,7 +51,6 @@ class Chat:
     pipeline: TurnPipeline
     retriever: FaqRetriever
     log: SqlConversationLog
-    close: Callable[[], None]
 
 
 def build_chat(settings: Settings, track: Track = no_bar) -> Chat:
@@ -60,16 +59,11 @@ def build_chat(settings: Settings, track: Track = no_bar) -> Chat:
     prices = load_prices(settings.prices or BUNDLED)
     embedder, retriever = build_retriever(settings, track)
     counter = TiktokenCounter()
-    llm, close_llm = _build_llm(settings, embedder, counter)
+    llm = _build_llm(settings, embedder, counter)
     log = SqlConversationLog(database(settings))
     pipeline = TurnPipeline(retriever=retriever, policy=policy, llm=llm, log=log, counter=counter, prices=prices,
                             config=_pipeline_config(settings))
-
-    def close() -> None:
-        log.close()
-        close_llm()
-
-    return Chat(pipeline, retriever, log, close)
+    return Chat(pipeline, retriever, log)
 
 
 def build_components(settings: Settings, track: Track = no_bar) -> Components:
@@ -79,7 +73,7 @@ def build_components(settings: Settings, track: Track = no_bar) -> Components:
     limits = Limits(settings.max_query_chars, settings.max_concurrent_turns)
     turns = ChatTurns(chat.pipeline, chat.log, TranscriptSigner(_secret(settings)), limits)
     checks = {"knowledge_base": lambda: chat.retriever.search("ready?", k=1), "log": lambda: chat.log.conversations(limit=1)}
-    return Components(turns, chat.retriever, keys, checks, chat.close, settings.max_body_bytes, tuple(settings.allowed_hosts))
+    return Components(turns, chat.retriever, keys, checks, chat.log.close, settings.max_body_bytes, tuple(settings.allowed_hosts))
 
 
 def build_retriever(settings: Settings, track: Track = no_bar) -> tuple[Embedder, FaqRetriever]:
@@ -123,23 +117,23 @@ def database(settings: Settings) -> str:
     return str(settings.data_dir / "log.db")
 
 
-def _build_llm(settings: Settings, embedder: Embedder, counter: TiktokenCounter) -> tuple[LLMClient, Callable[[], None]]:
-    """The LLM client, and how to give it back. Each kind is imported only when asked for."""
+def _build_llm(settings: Settings, embedder: Embedder, counter: TiktokenCounter) -> LLMClient:
+    """The LLM client; each kind is imported only when asked for."""
     match settings.llm:
         case "extractive":
             from chat.llm.extractive import ExtractiveClient
 
-            return ExtractiveClient(embedder, counter), lambda: None
+            return ExtractiveClient(embedder, counter)
         case "local":
             from chat.llm.local import LocalClient, LocalConfig
 
-            return LocalClient(LocalConfig(_needed(settings.llm_model, "llm_model"))), lambda: None
+            return LocalClient(LocalConfig(_needed(settings.llm_model, "llm_model")))
         case "openai":
             from chat.llm.openai import OpenAIClient, OpenAIConfig
 
             config = OpenAIConfig(model=_needed(settings.llm_model, "llm_model"), base_url=settings.llm_base_url or None,
-                                  api_key=settings.llm_api_key.get_secret_value() or "none", total_timeout=settings.llm_timeout)
-            return OpenAIClient(config), lambda: None
+                                  api_key=settings.llm_api_key.get_secret_value(), total_timeout=settings.llm_timeout)
+            return OpenAIClient(config)
 
 
 def _needed(value: str, name: str) -> str:

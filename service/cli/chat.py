@@ -33,7 +33,7 @@ def chat(
         try:
             asyncio.run(_talk(built.pipeline, as_json=as_json))
         finally:
-            built.close()
+            built.log.close()
 
 
 async def _talk(pipeline: "TurnPipeline", *, as_json: bool) -> None:
