@@ -5,7 +5,7 @@ answer without context, a failing policy means FETCH. Leaves out generating and 
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -84,7 +84,7 @@ class TurnPlanner:
         clock.end("recall")
         hits = self._search(dialogue.query, degraded)
         clock.end("retrieve")
-        state = self._state(dialogue.query, history, hits, known="kb_unavailable" not in degraded)
+        state = self._state(dialogue.query, history, hits, degraded)
         static = certain_faq(hits, self._config.static_threshold)
         decision = self._decide(state, static, degraded)
         clock.end("decide")
@@ -115,18 +115,13 @@ class TurnPlanner:
             degraded.append("kb_unavailable")
             return ()
 
-    def _state(self, query: str, history: tuple[PastTurn, ...], hits: tuple[Hit, ...], *, known: bool) -> State:
-        read = history[-self._config.state_queries :] if self._config.state_queries else ()
-        evidence = self._evidence(history, hits) if known else None
-        return State(tuple(turn.query for turn in read), tuple(turn.action for turn in read), query, evidence)
-
-    def _evidence(self, history: tuple[PastTurn, ...], hits: tuple[Hit, ...]) -> Evidence:
-        return Evidence(
-            top1_similarity=hits[0].similarity if hits else None,
-            margin=hits[0].similarity - hits[1].similarity if len(hits) > 1 else None,
-            top1_in_prompt=bool(hits) and hits[0].faq.id in faqs_in_history(self._config.prompt, history),
-            turns_since_fetch=next((n for n, turn in enumerate(reversed(history)) if turn.action is Action.FETCH), None),
-        )
+    def _state(self, query: str, history: tuple[PastTurn, ...], hits: tuple[Hit, ...], degraded: list[str]) -> State:
+        try:
+            return read_state(query, history, hits, self._retriever, self._config, known="kb_unavailable" not in degraded)
+        except (KbError, OSError, RuntimeError):
+            logger.exception("the knowledge base can't be compared with; deciding without evidence")
+            degraded.append("kb_unavailable")
+            return read_state(query, history, hits, self._retriever, self._config, known=False)
 
     def _decide(self, state: State, static: Faq | None, degraded: list[str]) -> Decision:
         if static is not None:
@@ -147,7 +142,34 @@ class TurnPlanner:
         return render(self._config.prompt, history, fetched, dialogue.query, operator=dialogue.operator)
 
 
-def certain_faq(hits: tuple[Hit, ...], threshold: float | None) -> Faq | None:
+def read_state(
+    query: str, history: Sequence[PastTurn], hits: Sequence[Hit], retriever: Retriever, config: PipelineConfig, *, known: bool = True
+) -> State:
+    """What the policy reads of a turn; `known` is whether retrieval worked, without which there is no evidence."""
+    read = history[-config.state_queries :] if config.state_queries else ()
+    evidence = _evidence(query, history, hits, retriever, config.prompt) if known else None
+    return State(tuple(turn.query for turn in read), tuple(turn.action for turn in read), query, evidence)
+
+
+def _evidence(
+    query: str, history: Sequence[PastTurn], hits: Sequence[Hit], retriever: Retriever, prompt: PromptSettings
+) -> Evidence:
+    there = faqs_in_history(prompt, history)
+    before = [turn.query for turn in history[-1:]]
+    similar = retriever.similarities(query, faq_ids=there, texts=before)
+    added = [hit.faq for hit in hits[: prompt.k] if prompt.repeats or hit.faq.id not in there]
+    return Evidence(
+        top1_similarity=hits[0].similarity if hits else None,
+        margin=hits[0].similarity - hits[1].similarity if len(hits) > 1 else None,
+        top1_in_prompt=bool(hits) and hits[0].faq.id in there,
+        turns_since_fetch=next((n for n, turn in enumerate(reversed(history)) if turn.action is Action.FETCH), None),
+        prompt_similarity=max((one for one in similar[: len(there)] if one is not None), default=None),
+        previous_similarity=similar[-1] if before else None,
+        fetch_characters=sum(len(faq.question) + len(faq.answer) for faq in added),
+    )
+
+
+def certain_faq(hits: Sequence[Hit], threshold: float | None) -> Faq | None:
     """The top-1 FAQ, if it has an answer and its similarity reaches the threshold; None without a threshold."""
     if threshold is None or not hits or hits[0].similarity < threshold or not hits[0].faq.answer:
         return None

@@ -23,6 +23,9 @@ class Retriever(Protocol):
     def get(self, faq_id: str) -> Faq | None:
         """The FAQ of that id; None when there is none (any more)."""
 
+    def similarities(self, query: str, *, faq_ids: Sequence[str], texts: Sequence[str] = ()) -> tuple[float | None, ...]:
+        """Cosine of the query to each FAQ, then to each text; None for an FAQ that isn't there, and for blank text."""
+
 
 class Policy(Protocol):
     """Decides whether to fetch. Must be deterministic given the state, exploration apart."""

@@ -40,6 +40,8 @@ class PromptSettings:
     """Past exchanges that are rendered."""
     history_faqs: HistoryFaqs = "all"
     """Which of the FAQs that a past turn had fetched stay with it: all, those its answer cited, or none."""
+    faq_turns: int | None = None
+    """Past exchanges that keep their FAQs, the last ones; None: all that are rendered."""
     repeats: bool = True
     """Whether a fetched FAQ that stands in the prompt already is shown again."""
 
@@ -48,6 +50,8 @@ class PromptSettings:
             raise ValueError(f"k: expected at least 1, got {self.k}")
         if self.history_turns < 0:
             raise ValueError(f"history_turns: expected 0 or more, got {self.history_turns}")
+        if self.faq_turns is not None and not 0 <= self.faq_turns <= self.history_turns:
+            raise ValueError(f"faq_turns: expected 0 to history_turns ({self.history_turns}), got {self.faq_turns}")
 
 
 PAPER = PromptSettings()
@@ -62,8 +66,10 @@ def render(
     """
     shown: dict[str, None] = {}
     messages = [Message("system", _system(operator))]
-    for turn in _window(settings, history):
-        faqs = _unseen(settings, kept_faqs(settings, turn), shown)
+    window = _window(settings, history)
+    bare = len(window) - _faq_window(settings, len(window))
+    for n, turn in enumerate(window):
+        faqs = _unseen(settings, kept_faqs(settings, turn) if n >= bare else (), shown)
         messages += [Message("user", _user(faqs, turn.query)), Message("assistant", _data(turn.answer))]
     new = _unseen(settings, fetched, shown)
     messages.append(Message("user", f"{_user(new, query)}\n{POST_PROMPT}"))
@@ -79,7 +85,9 @@ def render_always_fetch(
 
 def faqs_in_history(settings: PromptSettings, history: Sequence[PastTurn]) -> tuple[str, ...]:
     """Ids of the FAQs that the past turns bring into the prompt, whatever the action."""
-    return tuple(dict.fromkeys(faq.id for turn in _window(settings, history) for faq in kept_faqs(settings, turn)))
+    window = _window(settings, history)
+    keeping = window[len(window) - _faq_window(settings, len(window)) :]
+    return tuple(dict.fromkeys(faq.id for turn in keeping for faq in kept_faqs(settings, turn)))
 
 
 def kept_faqs(settings: PromptSettings, turn: PastTurn) -> tuple[Faq, ...]:
@@ -93,6 +101,11 @@ def kept_faqs(settings: PromptSettings, turn: PastTurn) -> tuple[Faq, ...]:
 
 def _window(settings: PromptSettings, history: Sequence[PastTurn]) -> Sequence[PastTurn]:
     return history[len(history) - min(settings.history_turns, len(history)) :]
+
+
+def _faq_window(settings: PromptSettings, rendered: int) -> int:
+    """How many of the rendered exchanges, the last ones, keep their FAQs."""
+    return rendered if settings.faq_turns is None else min(settings.faq_turns, rendered)
 
 
 def _had_fetched(turn: PastTurn, k: int) -> PastTurn:

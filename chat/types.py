@@ -58,6 +58,12 @@ class Evidence:
     """The best FAQ stands in the prompt already, from an earlier turn."""
     turns_since_fetch: int | None
     """0: the turn before fetched; None: no turn that is known did."""
+    prompt_similarity: float | None = None
+    """Cosine of the query to the nearest FAQ that stands in the prompt already; None: none stands there."""
+    previous_similarity: float | None = None
+    """Cosine of the query to the query before; None: there is none."""
+    fetch_characters: int = 0
+    """Length of the FAQ text that FETCH would add to the prompt: what a fetch costs, before a tokenizer is chosen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ Leaves out thresholds' calibration. The folder format is `folder.py`'s.
 """
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from kb.types import Faq, Hit
 
 NO_MINIMUM = -1.0
 """A `min_similarity` that keeps every hit."""
+RECENT_TEXTS = 512
+"""Customers' texts whose vectors are remembered, in memory only: a query is compared again in the next turns."""
 
 
 class FaqRetriever:
@@ -33,6 +36,7 @@ class FaqRetriever:
         self._lock = threading.Lock()
         """Held by what reads or changes the index."""
         self._faqs = {faq.id: faq for faq in faqs}
+        self._recent: OrderedDict[str, Vectors] = OrderedDict()
         self._version = content_version(faqs, embedder.model_id)
 
     @classmethod
@@ -83,10 +87,20 @@ class FaqRetriever:
             raise ValueError(f"k: expected at least 1, got {k}")
         if not query.strip():
             return ()
-        vector = self._embedder.embed([query])[0]
+        vector = self._vector(query)
         with self._lock:
-            found = self._index.search(np.asarray(vector, dtype=np.float32), k=k)
+            found = self._index.search(vector, k=k)
             return tuple(Hit(self._faqs[n.faq_id], n.similarity) for n in found if n.similarity >= min_similarity)
+
+    def similarities(self, query: str, *, faq_ids: Sequence[str], texts: Sequence[str] = ()) -> tuple[float | None, ...]:
+        """Cosine of the query to each FAQ's best vector, then to each text; None for an FAQ that isn't there, and for blank text."""
+        if not (query.strip() and (faq_ids or texts)):
+            return (None,) * (len(faq_ids) + len(texts))
+        vector = self._vector(query)
+        others = [self._vector(text)[np.newaxis] if text.strip() else None for text in texts]
+        with self._lock:
+            known = [self._index.vectors(faq_id) if faq_id in self._faqs else None for faq_id in faq_ids]
+        return tuple(None if one is None else float(np.clip((one @ vector).max(), -1.0, 1.0)) for one in (*known, *others))
 
     def put(self, faqs: Sequence[Faq]) -> None:
         """Add FAQs, or replace those whose ids are there. Raises: UnknownFaqError for an id that comes twice."""
@@ -100,6 +114,19 @@ class FaqRetriever:
         with self._changing:
             kept = {faq_id: faq for faq_id, faq in self._faqs.items() if faq_id not in gone}
             self._change(kept, lambda: self._index.remove(gone))
+
+    def _vector(self, text: str) -> Vectors:
+        """The vector of a customer's text, shape (dimension,); the latest are remembered, since a turn asks for each several times."""
+        with self._lock:
+            if text in self._recent:
+                self._recent.move_to_end(text)
+                return self._recent[text]
+        vector: Vectors = np.asarray(self._embedder.embed([text])[0], dtype=np.float32)
+        with self._lock:
+            self._recent[text] = vector
+            while len(self._recent) > RECENT_TEXTS:
+                self._recent.popitem(last=False)
+        return vector
 
     def _change(self, faqs: dict[str, Faq], change_index: Callable[[], None]) -> None:
         """Change FAQs and index together; the version, a while's work, is made before searches have to wait."""

@@ -65,6 +65,14 @@ class FakeRetriever:
         close = sorted((hit for hit in hits if hit.similarity >= min_similarity), key=lambda hit: -hit.similarity)
         return tuple(close[:k])
 
+    def similarities(self, query: str, *, faq_ids: Sequence[str], texts: Sequence[str] = ()) -> tuple[float | None, ...]:
+        if self.error is not None:
+            raise self.error
+        found = [self._faqs.get(faq_id) for faq_id in faq_ids]
+        against = [None if faq is None else (faq.text, faq.question, *faq.paraphrases) for faq in found] + [(text,) for text in texts]
+        return tuple(None if group is None or not query.strip() or not any(text.strip() for text in group)
+                     else max(self._overlap(query, text) for text in group) for group in against)
+
     @staticmethod
     def _overlap(a: str, b: str) -> float:
         return len(words(a) & words(b)) / max(1, len(words(a) | words(b)))
