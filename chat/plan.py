@@ -155,18 +155,30 @@ def _evidence(
     query: str, history: Sequence[PastTurn], hits: Sequence[Hit], retriever: Retriever, prompt: PromptSettings
 ) -> Evidence:
     there = faqs_in_history(prompt, history)
-    before = [turn.query for turn in history[-1:]]
-    similar = retriever.similarities(query, faq_ids=there, texts=before)
-    added = [hit.faq for hit in hits[: prompt.k] if prompt.repeats or hit.faq.id not in there]
+    beside = retriever.compare(query, history[-1].query if history else None, there)
+    fetched = [hit.faq for hit in hits[: prompt.k]]
+    added = [faq for faq in fetched if prompt.repeats or faq.id not in there]
+    top1, joined = hits[0].faq.id if hits else None, beside.joined_top1
     return Evidence(
         top1_similarity=hits[0].similarity if hits else None,
         margin=hits[0].similarity - hits[1].similarity if len(hits) > 1 else None,
-        top1_in_prompt=bool(hits) and hits[0].faq.id in there,
+        top1_in_prompt=top1 in there,
         turns_since_fetch=next((n for n, turn in enumerate(reversed(history)) if turn.action is Action.FETCH), None),
-        prompt_similarity=max((one for one in similar[: len(there)] if one is not None), default=None),
-        previous_similarity=similar[-1] if before else None,
+        last_similarity=hits[len(fetched) - 1].similarity if fetched else None,
+        prompt_similarity=_nearest(beside.faqs),
+        prompt_faqs=len(there),
+        fetched_in_prompt=sum(faq.id in there for faq in fetched),
         fetch_characters=sum(len(faq.question) + len(faq.answer) for faq in added),
+        previous_similarity=beside.previous,
+        joined_top1_similarity=None if joined is None else joined.similarity,
+        joined_top1_in_prompt=joined is not None and joined.faq.id in there,
+        joined_prompt_similarity=_nearest(beside.joined_faqs),
+        joined_top1_same=joined is not None and joined.faq.id == top1,
     )
+
+
+def _nearest(cosines: Sequence[float | None]) -> float | None:
+    return max((one for one in cosines if one is not None), default=None)
 
 
 def certain_faq(hits: Sequence[Hit], threshold: float | None) -> Faq | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from chat.types import Action, Decision, FinishReason, Message, Sampling, State, Turn, Usage
-from kb.types import Faq, Hit
+from kb.types import Comparison, Faq, Hit
 
 
 class Retriever(Protocol):
@@ -23,8 +23,8 @@ class Retriever(Protocol):
     def get(self, faq_id: str) -> Faq | None:
         """The FAQ of that id; None when there is none (any more)."""
 
-    def similarities(self, query: str, *, faq_ids: Sequence[str], texts: Sequence[str] = ()) -> tuple[float | None, ...]:
-        """Cosine of the query to each FAQ, then to each text; None for an FAQ that isn't there, and for blank text."""
+    def compare(self, query: str, previous: str | None, faq_ids: Sequence[str]) -> Comparison:
+        """The query, alone and together with the one before, beside these FAQs; a blank query is like nothing."""
 
 
 class Policy(Protocol):

@@ -58,12 +58,26 @@ class Evidence:
     """The best FAQ stands in the prompt already, from an earlier turn."""
     turns_since_fetch: int | None
     """0: the turn before fetched; None: no turn that is known did."""
+    last_similarity: float | None = None
+    """Of the last FAQ that a fetch would show; with top-1's, how far the search is from one clear answer."""
     prompt_similarity: float | None = None
     """Cosine of the query to the nearest FAQ that stands in the prompt already; None: none stands there."""
+    prompt_faqs: int = 0
+    """FAQs that stand in the prompt already."""
+    fetched_in_prompt: int = 0
+    """Of those that a fetch would show, how many stand there."""
+    fetch_characters: int = 0
+    """Length of the FAQ text that a fetch would add: what it costs, before a tokenizer is chosen."""
     previous_similarity: float | None = None
     """Cosine of the query to the query before; None: there is none."""
-    fetch_characters: int = 0
-    """Length of the FAQ text that FETCH would add to the prompt: what a fetch costs, before a tokenizer is chosen."""
+    joined_top1_similarity: float | None = None
+    """Of the nearest FAQ to the query and the one before, taken together."""
+    joined_top1_in_prompt: bool = False
+    """That FAQ stands in the prompt already."""
+    joined_prompt_similarity: float | None = None
+    """As `prompt_similarity`, of both queries taken together."""
+    joined_top1_same: bool = False
+    """The query alone has the same nearest FAQ."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ the last few actions only, so it is computed once for all sequences that end ali
 the states in training (`graph.py`) and figures (`gate.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from chat.plan import PipelineConfig, certain_faq, read_state
 from chat.ports import Policy, Retriever, TokenCounter
 from chat.prompt import PromptSettings, render
-from chat.types import Action, Decision, PastTurn, Prompt, State
+from chat.types import Action, PastTurn, Prompt, State
 from evaluation.datasets import LabelledTurn, Session
 from evaluation.errors import DatasetError
 from kb.types import Faq
@@ -54,11 +54,7 @@ class Step:
     """A turn as it was played, with both arms of its state."""
 
     turn: LabelledTurn
-    position: int
-    state: State
     action: Action
-    decision: Decision | None
-    """None for a static answer, which is no decision of the policy."""
     taken: Arm
     fetch: Arm
     skip: Arm
@@ -169,18 +165,32 @@ def replays(sessions: Sequence[Session], world: World) -> tuple[Replay, ...]:
 
 
 def play(replay: Replay, policy: Policy) -> tuple[Step, ...]:
-    """The conversation under a policy, on its own transcript. Exploration isn't played: a policy is asked for its action."""
+    """The conversation under a policy, on its own transcript. Give a policy that doesn't explore."""
+    return play_by(replay, lambda state, fetch, skip: policy.decide(state).action)
+
+
+def play_by(replay: Replay, choose: Callable[[State, Arm, Arm], Action]) -> tuple[Step, ...]:
+    """The conversation with actions chosen by state and both arms, which only an oracle may look at."""
     taken: tuple[Action, ...] = ()
     steps: list[Step] = []
-    for position, turn in enumerate(replay.session.turns):
-        state = replay.state(taken)
-        choices = replay.choices(position)
-        decision = policy.decide(state) if len(choices) > 1 else None
-        action = choices[0] if decision is None else decision.action
+    for turn in replay.session.turns:
+        state, choices = replay.state(taken), replay.choices(len(taken))
         fetch, skip = (replay.arm(taken, choice) for choice in (choices[0], choices[-1]))
-        steps.append(Step(turn, position, state, action, decision, skip if action is choices[-1] else fetch, fetch, skip))
+        action = choose(state, fetch, skip) if len(choices) > 1 else choices[0]
+        steps.append(Step(turn, action, skip if action is choices[-1] else fetch, fetch, skip))
         taken = (*taken, action)
     return tuple(steps)
+
+
+def oracle_needed(state: State, fetch: Arm, skip: Arm) -> Action:
+    """Skips when no FAQ is needed, or one that is needed is in the prompt: when skipping is Good."""
+    return Action.NO_FETCH if skip.good else Action.FETCH
+
+
+def oracle_useful(state: State, fetch: Arm, skip: Arm) -> Action:
+    """Skips when a fetch would not make the answer Good; fetches where that isn't known."""
+    known = fetch.good is not None and skip.good is not None
+    return Action.NO_FETCH if known and (skip.good or not fetch.good) else Action.FETCH
 
 
 def always(replay: Replay) -> tuple[Arm, ...]:

@@ -14,7 +14,7 @@ from kb.embedder import Embedder, Progress, Vectors
 from kb.errors import EmbedderError, IndexFolderError
 from kb.folder import Manifest, content_version, load_index, save_index
 from kb.index import FaqIndex, Kind, passages
-from kb.types import Faq, Hit
+from kb.types import Comparison, Faq, Hit
 
 NO_MINIMUM = -1.0
 """A `min_similarity` that keeps every hit."""
@@ -92,15 +92,20 @@ class FaqRetriever:
             found = self._index.search(vector, k=k)
             return tuple(Hit(self._faqs[n.faq_id], n.similarity) for n in found if n.similarity >= min_similarity)
 
-    def similarities(self, query: str, *, faq_ids: Sequence[str], texts: Sequence[str] = ()) -> tuple[float | None, ...]:
-        """Cosine of the query to each FAQ's best vector, then to each text; None for an FAQ that isn't there, and for blank text."""
-        if not (query.strip() and (faq_ids or texts)):
-            return (None,) * (len(faq_ids) + len(texts))
+    def compare(self, query: str, previous: str | None, faq_ids: Sequence[str]) -> Comparison:
+        """The query, alone and taken together with the one before, beside these FAQs and the nearest one."""
+        if not query.strip():
+            return Comparison((None,) * len(faq_ids), None, (), None)
         vector = self._vector(query)
-        others = [self._vector(text)[np.newaxis] if text.strip() else None for text in texts]
+        before = self._vector(previous) if previous is not None and previous.strip() else None
         with self._lock:
             known = [self._index.vectors(faq_id) if faq_id in self._faqs else None for faq_id in faq_ids]
-        return tuple(None if one is None else float(np.clip((one @ vector).max(), -1.0, 1.0)) for one in (*known, *others))
+            if before is None:
+                return Comparison(_cosines(vector, known), None, (), None)
+            joined = _direction(vector + before)
+            nearest = [Hit(self._faqs[n.faq_id], n.similarity) for n in self._index.search(joined, k=1)]
+        cosine = float(np.clip(vector @ before, -1.0, 1.0))
+        return Comparison(_cosines(vector, known), cosine, _cosines(joined, known), nearest[0] if nearest else None)
 
     def put(self, faqs: Sequence[Faq]) -> None:
         """Add FAQs, or replace those whose ids are there. Raises: UnknownFaqError for an id that comes twice."""
@@ -134,6 +139,17 @@ class FaqRetriever:
         with self._lock:
             change_index()
             self._faqs, self._version = faqs, version
+
+
+def _cosines(vector: Vectors, groups: Sequence[Vectors | None]) -> tuple[float | None, ...]:
+    """Of the vector to the nearest of each group, shape (n, dimension)."""
+    return tuple(None if group is None else float(np.clip((group @ vector).max(), -1.0, 1.0)) for group in groups)
+
+
+def _direction(vector: Vectors) -> Vectors:
+    """The unit vector that way; opposite queries, whose sum is nothing, have none and stay 0."""
+    unit: Vectors = vector / max(float(np.linalg.norm(vector)), 1e-9)
+    return unit
 
 
 def _embedded(embedder: Embedder, faqs: Sequence[Faq], progress: Progress | None) -> list[tuple[str, Vectors]]:

@@ -1,4 +1,4 @@
-"""The two values that the knowledge base trades in: an FAQ, and a hit on one.
+"""The values that the knowledge base trades in: an FAQ, a hit on one, a query beside what was said before.
 
 Leaves out where FAQs come from (`source.py`) and how they are found (`index.py`).
 """
@@ -41,3 +41,17 @@ class Hit:
     faq: Faq
     similarity: float
     """Cosine of the query and the FAQ's best vector, in [-1, 1]; higher is closer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A query beside FAQs and the query before it; every figure is a cosine in [-1, 1]."""
+
+    faqs: tuple[float | None, ...]
+    """To each FAQ's best vector; None for one that isn't there."""
+    previous: float | None
+    """To the query before; None: there is none, or one of the two is blank."""
+    joined_faqs: tuple[float | None, ...]
+    """As `faqs`, of both queries taken together: the direction between their vectors. () without a query before."""
+    joined_top1: Hit | None
+    """The nearest FAQ to both queries taken together."""

@@ -21,8 +21,10 @@ ACTION_TOKENS = {Action.FETCH: "[FETCH]", Action.NO_FETCH: "[NO_FETCH]", Action.
 DEFAULT_MAX_TOKENS = 96
 
 EVIDENCE = (
-    "has_evidence", "top1_similarity", "margin", "top1_in_prompt", "fetched_before", "turns_since_fetch", "has_prompt_faqs",
-    "prompt_similarity", "prompt_over_top1", "has_previous", "previous_similarity", "fetch_kilocharacters", "query_words",
+    "has_evidence", "top1_similarity", "margin", "top1_over_last", "top1_in_prompt", "fetched_before", "turns_since_fetch",
+    "has_prompt_faqs", "prompt_faqs", "fetched_in_prompt", "prompt_similarity", "prompt_over_top1", "has_previous",
+    "previous_similarity", "joined_top1_similarity", "joined_top1_in_prompt", "joined_top1_same", "joined_prompt_similarity",
+    "joined_prompt_over_top1", "fetch_kilocharacters", "query_words",
 )
 """Names of the evidence features, in their order."""
 
@@ -35,6 +37,8 @@ class Batch:
     """Shape (B, L)."""
     attention_mask: torch.Tensor
     """Shape (B, L); 1 where there is a token."""
+    query_mask: torch.Tensor
+    """Shape (B, L); 1 at the tokens of the current query."""
     evidence: torch.Tensor
     """Shape (B, E), not standardised."""
 
@@ -42,38 +46,51 @@ class Batch:
 class StateEncoder:
     """Turns states into token ids with the tokenizer of one encoder, which must hold the action tokens."""
 
-    def __init__(self, tokenizer: Any, max_tokens: int = DEFAULT_MAX_TOKENS) -> None:
+    def __init__(self, tokenizer: Any, max_tokens: int = DEFAULT_MAX_TOKENS, previous_queries: int | None = None) -> None:
+        """`previous_queries` is how many of the state's are read, the last ones; None: all."""
         if max_tokens < 16:
             raise ValueError(f"max_tokens: expected at least 16, so that a query stands in it, got {max_tokens}")
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
+        self._previous = previous_queries
         self._cls, self._sep = tokenizer.cls_token_id, tokenizer.sep_token_id
         self._pad = tokenizer.pad_token_id
         self._actions = {action: tokenizer.convert_tokens_to_ids(token) for action, token in ACTION_TOKENS.items()}
 
     def ids(self, state: State) -> list[int]:
         """Token ids of a state, at most `max_tokens`."""
-        queries = self._queries([*state.previous_queries, state.query])
-        segments = [[*tokens, self._sep, self._actions[action]]
-                    for tokens, action in zip(queries[:-1], state.previous_actions, strict=True)]
-        current = queries[-1]
-        while segments and 2 + sum(map(len, segments)) + len(current) > self._max_tokens:
-            segments = segments[1:]
-        current = _cut_middle(current, self._max_tokens - 2 - sum(map(len, segments)))
-        return [self._cls, *(token for segment in segments for token in segment), *current, self._sep]
+        before, current = self._segments(state)
+        return [*before, *current, self._sep]
 
     def batch(self, states: Sequence[State]) -> Batch:
         """States as one batch."""
-        rows = [self.ids(state) for state in states]
-        width = max(map(len, rows), default=1)
-        ids = torch.tensor([[*row, *[self._pad] * (width - len(row))] for row in rows], dtype=torch.long).reshape(len(rows), width)
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], dtype=torch.long).reshape(len(rows), width)
-        return Batch(ids, mask, torch.from_numpy(evidence_features(states)))
+        segments = [self._segments(state) for state in states]
+        width = max((len(before) + len(current) + 1 for before, current in segments), default=1)
+        ids, attention, query = (torch.full((len(states), width), fill) for fill in (self._pad, 0, 0))
+        for row, (before, current) in enumerate(segments):
+            end = len(before) + len(current) + 1
+            ids[row, :end] = torch.tensor([*before, *current, self._sep])
+            attention[row, :end] = 1
+            query[row, len(before) : end - 1 if current else end] = 1  # an empty query is read at its [SEP]
+        return Batch(ids, attention, query, torch.from_numpy(evidence_features(states)))
+
+    def _segments(self, state: State) -> tuple[list[int], list[int]]:
+        """What stands before the current query, and its tokens."""
+        first = 0 if self._previous is None else max(0, len(state.previous_queries) - self._previous)
+        queries = self._queries([*state.previous_queries[first:], state.query])
+        segments = [[*tokens, self._sep, self._actions[action]]
+                    for tokens, action in zip(queries[:-1], state.previous_actions[first:], strict=True)]
+        current = queries[-1]
+        while segments and 2 + sum(map(len, segments)) + len(current) > self._max_tokens:
+            segments = segments[1:]
+        before = [self._cls, *(token for segment in segments for token in segment)]
+        return before, _cut_middle(current, self._max_tokens - len(before) - 1)
 
     def _queries(self, texts: list[str]) -> list[list[int]]:
         readable = [text.encode("utf-8", errors="replace").decode() for text in texts]  # half a surrogate pair is no text
         found: list[list[int]] = self._tokenizer(readable, add_special_tokens=False, split_special_tokens=True,
-                                                 return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+                                                 return_attention_mask=False, return_token_type_ids=False,
+                                                 verbose=False)["input_ids"]
         return found
 
 
@@ -90,12 +107,15 @@ def _evidence_row(state: State) -> tuple[float, ...]:
     found = state.evidence
     if found is None:
         return (0.0,) * (len(EVIDENCE) - 1) + (words,)
-    top1 = found.top1_similarity or 0.0
-    prompt = found.prompt_similarity
+    top1, prompt = found.top1_similarity or 0.0, found.prompt_similarity
+    joined, joined_prompt = found.joined_top1_similarity or 0.0, found.joined_prompt_similarity
     return (
-        1.0, top1, found.margin or 0.0, float(found.top1_in_prompt), float(found.turns_since_fetch is not None),
-        min(found.turns_since_fetch or 0, 4) / 2, float(prompt is not None), prompt or 0.0, 0.0 if prompt is None else prompt - top1,
-        float(found.previous_similarity is not None), found.previous_similarity or 0.0, min(found.fetch_characters, 20_000) / 2000, words,
+        1.0, top1, found.margin or 0.0, top1 - (found.last_similarity or 0.0), float(found.top1_in_prompt),
+        float(found.turns_since_fetch is not None), min(found.turns_since_fetch or 0, 4) / 2,
+        float(prompt is not None), min(found.prompt_faqs, 8) / 4, min(found.fetched_in_prompt, 8) / 4, prompt or 0.0,
+        0.0 if prompt is None else prompt - top1, float(found.previous_similarity is not None), found.previous_similarity or 0.0,
+        joined, float(found.joined_top1_in_prompt), float(found.joined_top1_same), joined_prompt or 0.0,
+        0.0 if joined_prompt is None else joined_prompt - joined, min(found.fetch_characters, 20_000) / 2000, words,
     )
 
 

@@ -71,14 +71,13 @@ class Walk:
 
 def walk(graph: StateGraph, skips: Bools | Floats, rng: np.random.Generator | None = None) -> Walk:
     """Each conversation once, from its start. `skips`, shape (N,): whether to skip, or the probability of it with a generator."""
-    chosen = skips.astype(bool) if rng is None else None
     nodes: list[Ints] = []
     actions: list[Ints] = []
     current, alive = graph.starts, np.arange(len(graph.starts))
     owners: list[Ints] = []
     while len(current):
-        taken = chosen[current] if chosen is not None else rng.random(len(current)) < skips[current]  # type: ignore[union-attr]
-        taken = np.where(graph.decided[current], taken, False).astype(np.int64)
+        wanted = skips[current].astype(bool) if rng is None else rng.random(len(current)) < skips[current]
+        taken = (wanted & graph.decided[current]).astype(np.int64)
         nodes.append(current)
         actions.append(taken)
         owners.append(alive)
@@ -87,3 +86,58 @@ def walk(graph: StateGraph, skips: Bools | Floats, rng: np.random.Generator | No
     order = np.argsort(np.concatenate(owners), kind="stable")  # stable: turns stay in their order
     visited = np.concatenate(nodes)[order]
     return Walk(visited, np.concatenate(actions)[order], graph.turns[visited] == 0)
+
+
+def action_values(graph: StateGraph, rewards: Floats, skip_probs: Floats, gamma: float) -> Floats:
+    """What each action brings from here on under a policy, exactly: Q(s, a) = r(s, a) + gamma V(s'); shape (N, A).
+
+    `rewards` (N, A), without nan; `skip_probs` (N,), the policy's P(NO_FETCH). Successors stand behind their states, so one pass from
+    the last state back is enough (Sutton & Barto 2018, equation 4.4).
+    """
+    values = np.zeros(len(graph.states) + 1)  # the last one is END's
+    found = np.zeros_like(rewards)
+    for node in range(len(graph.states) - 1, -1, -1):
+        found[node] = rewards[node] + gamma * values[graph.successors[node]]
+        skip = skip_probs[node] if graph.decided[node] else 0.0
+        values[node] = (1.0 - skip) * found[node, FETCH] + skip * found[node, NO_FETCH]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What a score does at each of T thresholds, for choosing among policies; intervals are `evaluation`'s business."""
+
+    thresholds: Floats
+    """Increasing: from lax to strict; shape (T,)."""
+    savings: Floats
+    """Share of the tokens of fetching on every turn in the same setting; shape (T,)."""
+    skips: Ints
+    harms: Floats
+    """Harmful skips as a share of the skips whose verdicts are known, 0 without any; shape (T,)."""
+
+    def best(self, budget: float, *, least_skips: int = 20) -> tuple[float, float]:
+        """The largest saving with at most this harmful share, and its threshold: (0, inf) when no threshold has it.
+
+        It is chosen after looking, so it selects models and certifies nothing.
+        """
+        allowed = np.flatnonzero((self.harms <= budget) & (self.skips >= least_skips) & (self.savings > 0.0))
+        if not len(allowed):
+            return 0.0, float("inf")
+        chosen = allowed[np.argmax(self.savings[allowed])]
+        return float(self.savings[chosen]), float(self.thresholds[chosen])
+
+
+def curve(graph: StateGraph, scores: Floats, *, thresholds: int = 60) -> Curve:
+    """Skipping where `scores`, shape (N,), reaches a threshold: at so many of their quantiles."""
+    grid = np.unique(np.quantile(scores[graph.decided], np.linspace(0.0, 1.0, thresholds)))
+    fetching = walk(graph, np.zeros(len(graph.states), dtype=bool))
+    most, harm = graph.tokens[fetching.nodes, FETCH].sum(), graph.harm
+    rows = []
+    for threshold in grid:
+        walked = walk(graph, scores >= threshold)
+        skipped = walked.nodes[walked.actions == NO_FETCH]
+        known = harm[skipped][~np.isnan(harm[skipped])]
+        saving = 1.0 - graph.tokens[walked.nodes, walked.actions].sum() / most
+        rows.append((saving, len(skipped), known.mean() if len(known) else 0.0))
+    savings, skips, harms = np.array(rows, dtype=float).reshape(-1, 3).T
+    return Curve(grid, savings, skips.astype(np.int64), harms)

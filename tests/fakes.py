@@ -10,7 +10,7 @@ from chat.errors import LLMError, LogError
 from chat.ports import Chunk, LoggedExchange
 from chat.types import Action, Decision, Message, Sampling, State, Turn, Usage
 from kb.embedder import Progress, Vectors
-from kb.types import Faq, Hit
+from kb.types import Comparison, Faq, Hit
 
 
 class HashEmbedder:
@@ -65,13 +65,22 @@ class FakeRetriever:
         close = sorted((hit for hit in hits if hit.similarity >= min_similarity), key=lambda hit: -hit.similarity)
         return tuple(close[:k])
 
-    def similarities(self, query: str, *, faq_ids: Sequence[str], texts: Sequence[str] = ()) -> tuple[float | None, ...]:
+    def compare(self, query: str, previous: str | None, faq_ids: Sequence[str]) -> Comparison:
         if self.error is not None:
             raise self.error
-        found = [self._faqs.get(faq_id) for faq_id in faq_ids]
-        against = [None if faq is None else (faq.text, faq.question, *faq.paraphrases) for faq in found] + [(text,) for text in texts]
-        return tuple(None if group is None or not query.strip() or not any(text.strip() for text in group)
-                     else max(self._overlap(query, text) for text in group) for group in against)
+        if not query.strip():
+            return Comparison((None,) * len(faq_ids), None, (), None)
+        known = [self._faqs.get(faq_id) for faq_id in faq_ids]
+        if previous is None or not previous.strip():
+            return Comparison(self._to_faqs(query, known), None, (), None)
+        joined = f"{previous} {query}"
+        nearest = self.search(joined, k=1)
+        return Comparison(self._to_faqs(query, known), self._overlap(query, previous), self._to_faqs(joined, known),
+                          nearest[0] if nearest else None)
+
+    def _to_faqs(self, query: str, faqs: Sequence[Faq | None]) -> tuple[float | None, ...]:
+        return tuple(None if faq is None else max(self._overlap(query, text) for text in (faq.text, faq.question, *faq.paraphrases))
+                     for faq in faqs)
 
     @staticmethod
     def _overlap(a: str, b: str) -> float:

@@ -1,29 +1,24 @@
 """The sweep's replay and figures, on a conversation small enough to work out by hand."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from chat.ports import LoggedExchange
-from chat.types import Action
 from evaluation.datasets import LabelledTurn, Session
 from evaluation.evidence_threshold import (
     REFERENCE,
     Outcome,
-    RememberingEmbedder,
     Row,
-    Transcript,
     choose,
-    replay,
+    outcomes,
+    replay_pairs,
     row,
     slices,
 )
 from evaluation.stats import Share, resampled, share
-from kb.embedder import Progress, Vectors
 from kb.types import Faq
-from tests.fakes import FakeRetriever, HashEmbedder
+from tests.fakes import FakeRetriever
 
 LATE, LOST = Faq("late", "late fee", "450"), Faq("lost", "card is lost", "Block it")
 LOUNGE = Faq("lounge", "airport lounge visits", "4")
@@ -35,7 +30,7 @@ def session(*turns: tuple[str, tuple[str, ...] | None], name: str = "s") -> Sess
 
 
 def played(threshold: float, *turns: tuple[str, tuple[str, ...] | None]) -> tuple[Outcome, ...]:
-    return replay([session(*turns)], FakeRetriever(FAQS), threshold)
+    return outcomes(replay_pairs([session(*turns)], FakeRetriever(FAQS)), threshold)
 
 
 def outcome(conversation: int = 0, *, skipped: bool = False, harmful: bool = False) -> Outcome:
@@ -79,7 +74,7 @@ def test_a_skip_is_harmless_when_no_faq_is_needed_or_a_fetch_would_not_show_it()
 def test_a_reader_who_needs_all_gold_is_harmed_where_one_who_needs_any_is_not() -> None:
     far = FakeRetriever([LATE, *(Faq(f"z{n}", f"zz{n}", "z") for n in range(3)), LOST])
     turns = (("late fee", ("late",)), ("late fee lost", ("late", "lost")))
-    last = replay([session(*turns)], far, REFERENCE)[-1]
+    last = outcomes(replay_pairs([session(*turns)], far), REFERENCE)[-1]
     assert last.skipped
     assert not last.harmful
     assert last.harmful_for_all
@@ -94,17 +89,17 @@ def test_each_threshold_has_a_transcript_of_its_own() -> None:
 def test_faqs_leave_the_prompt_after_two_turns() -> None:
     turns = (("late fee", ("late",)), ("airport lounge", ("lounge",)), ("card is lost", ("lost",)), ("late fee", ("late",)))
     fakes = FakeRetriever([LATE, LOST, LOUNGE, *(Faq(f"late{n}", "late fee card is lost airport lounge", "x") for n in range(3))])
-    assert replay([session(*turns)], fakes, REFERENCE)[-1].skipped is False
+    assert outcomes(replay_pairs([session(*turns)], fakes), REFERENCE)[-1].skipped is False
 
 
 def test_an_unlabelled_turn_is_played_and_has_no_outcome() -> None:
-    outcomes = played(REFERENCE, ("late fee", None), ("late fee", ("late",)))
-    assert [o.skipped for o in outcomes] == [True]
+    found = played(REFERENCE, ("late fee", None), ("late fee", ("late",)))
+    assert [o.skipped for o in found] == [True]
 
 
 def test_outcomes_know_their_conversation() -> None:
     two = [session(("late fee", ("late",)), name=name) for name in "ab"]
-    assert [o.conversation for o in replay(two, FakeRetriever(FAQS), REFERENCE)] == [0, 1]
+    assert [o.conversation for o in outcomes(replay_pairs(two, FakeRetriever(FAQS)), REFERENCE)] == [0, 1]
 
 
 def test_resamples_draw_as_many_conversations_as_there_are_and_depend_on_the_seed_alone() -> None:
@@ -139,8 +134,8 @@ def test_turns_of_one_conversation_widen_the_interval() -> None:
 
 
 def test_a_row_compares_with_the_reference_on_the_same_resamples() -> None:
-    outcomes = [outcome(0, harmful=True), outcome(0, skipped=True), outcome(1), outcome(1)]
-    found = row(0.3, outcomes, outcomes, resampled(2, resamples=200))
+    some = [outcome(0, harmful=True), outcome(0, skipped=True), outcome(1), outcome(1)]
+    found = row(0.3, some, some, resampled(2, resamples=200))
     assert found.skipped.value == 0.5
     assert found.harmful.value == 0.25
     assert (found.added_harm.low, found.added_harm.value, found.added_harm.high) == (0, 0, 0)
@@ -158,34 +153,3 @@ def test_slices_are_kinds_and_hinglish() -> None:
     said = [("ood", "hinglish"), ("ood", None), ("faq", None)]
     parts = slices([Outcome(0, LabelledTurn("q", None, (), kind, language), False, True, True, False) for kind, language in said])
     assert {name: len(part) for name, part in parts.items()} == {"faq": 1, "ood": 2, "(Hinglish)": 1}
-
-
-def test_a_transcript_gives_its_last_exchanges_oldest_first() -> None:
-    log = Transcript()
-    said = [LoggedExchange(str(n), "a", Action.FETCH, (), (), ()) for n in range(3)]
-    for exchange in said:
-        log.remember(exchange)
-    assert log.recent("anyone", "any", limit=2) == tuple(said[1:])
-    assert log.recent("anyone", "any", limit=9) == tuple(said)
-    assert log.find_conversation("anyone", "mac") is None
-
-
-class CountingEmbedder(HashEmbedder):
-    """Counts the texts that it embeds."""
-
-    embedded = 0
-
-    def embed(self, texts: Sequence[str], *, progress: Progress | None = None) -> Vectors:
-        self.embedded += len(texts)
-        return super().embed(texts, progress=progress)
-
-
-def test_a_text_is_embedded_once_and_comes_back_the_same() -> None:
-    encoder = CountingEmbedder()
-    remembering = RememberingEmbedder(encoder)
-    texts = ["late fee", "card lost", "late fee"]
-    assert (remembering.embed(texts) == HashEmbedder().embed(texts)).all()
-    assert (remembering.embed(["card lost"]) == HashEmbedder().embed(["card lost"])).all()
-    assert encoder.embedded == 2
-    assert remembering.embed([]).shape == (0, encoder.dimension)
-    assert remembering.model_id == encoder.model_id

@@ -1,0 +1,166 @@
+"""From labelled sessions to a policy folder: settings chosen on dev, states of both arms, training, a certified threshold, a card.
+
+Puts together what may not know each other: replays and judges give the states and verdicts, `reward/` makes rewards of them, `policy/`
+learns. Leaves out the command (`service/cli/policy.py`).
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chat.plan import PipelineConfig
+from chat.prompt import PromptSettings
+from evaluation.card import model_card
+from evaluation.certify import Certificate
+from evaluation.datasets import Session
+from evaluation.errors import EvaluationError
+from evaluation.frugal import frugal, sweep
+from evaluation.gate import figures, measure
+from evaluation.graph import state_graph
+from evaluation.rollout import World, always, replays, with_setting
+from evaluation.thresholds import BUDGET, certified_skips, certified_static
+from kb.retriever import FaqRetriever
+from policy.checkpoint import PolicyRecord, SkipCertificate, load_policy, save_policy
+from policy.decide import DecisionConfig
+from policy.encoding import StateEncoder
+from policy.graph import FETCH, NO_FETCH, Floats, StateGraph
+from policy.network import GateNetwork, NetworkConfig, build_network
+from policy.train import Epoch, Inputs, Rewards, TextReader, TrainConfig, TrainResult, epoch_objects, prepare, train
+from reward.shaping import BudgetRewards, FixedRewards, budget_rewards, fixed_rewards, preset
+
+Report = Callable[[Epoch], None]
+
+
+@dataclass(frozen=True, slots=True)
+class GateConfig:
+    """What is trained, and how it decides."""
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    decision: DecisionConfig = field(default_factory=DecisionConfig)
+    preset: str = "budget"
+    budget: float = BUDGET
+    """Harmful share of the skips that the threshold is to be certified for, in (0, 1)."""
+    prompt: PromptSettings | None = None
+    """The gate's prompt setting; None: the frugal one, which dev chooses."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateData:
+    """Sessions by their use, and the world that they are played in."""
+
+    train: tuple[Session, ...]
+    dev: tuple[Session, ...]
+    calibration: tuple[Session, ...]
+    world: World
+    """Its prompt setting and static threshold are replaced by what is chosen here."""
+    retriever: FaqRetriever
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """What all seeds share."""
+
+    data: GateData
+    frugal: PromptSettings
+    prompt: PromptSettings
+    graphs: Mapping[str, StateGraph]
+    """By split."""
+    baseline_tokens: Mapping[str, Floats]
+    """Tokens of each state's turn under `frugal`, shape (N,)."""
+    static: Certificate
+    texts: dict[NetworkConfig, TextReader] = field(default_factory=dict)
+
+
+def prepared(data: GateData, config: GateConfig, progress: Callable[[int], None] | None = None) -> Prepared:
+    """Choose the settings on dev, and lay out the states of every split. `progress` is told of each conversation."""
+    chosen = frugal(sweep(data.dev, data.world)).setting
+    prompt = config.prompt or chosen
+    graphs, tokens = {}, {}
+    for split in ("train", "dev", "calibration"):
+        sessions: tuple[Session, ...] = getattr(data, split)
+        graphs[split] = state_graph(replays(sessions, with_setting(data.world, prompt)), progress)
+        tokens[split] = _baseline_tokens(graphs[split], sessions, with_setting(data.world, chosen))
+    static = certified_static(data.calibration, data.retriever, budget=config.budget)
+    return Prepared(data, chosen, prompt, graphs, tokens, static)
+
+
+def rewards_of(name: str, baseline: Mapping[int, Floats]) -> Rewards:
+    """The reward table of a preset. `baseline` holds each graph's baseline tokens by the graph's identity.
+
+    Raises: EvaluationError for a preset whose verdicts no reference judge gives.
+    """
+    chosen = preset(name)
+
+    def table(graph: StateGraph, multiplier: float) -> Floats:
+        skip, fetch = graph.good[:, NO_FETCH], graph.good[:, FETCH]
+        if isinstance(chosen, BudgetRewards):
+            return budget_rewards(chosen, good_skip=skip, good_fetch=fetch, skip_tokens=graph.tokens[:, NO_FETCH],
+                                  fetch_tokens=graph.tokens[:, FETCH], baseline_tokens=baseline[id(graph)], multiplier=multiplier)
+        if isinstance(chosen, FixedRewards):
+            return fixed_rewards(chosen, good_skip=skip)
+        raise EvaluationError(f"preset: expected one that Good and Bad are enough for, got {name!r}, which needs a judge that says whether "
+                              "an answer hedges; choose budget, kulkarni2024 or symmetric")
+
+    return table
+
+
+def trained(ready: Prepared, config: GateConfig, *, keep: Path | None = None,
+            report: Report | None = None) -> tuple[GateNetwork, Any, TextReader, TrainResult]:
+    """A network trained on the train split, with its tokenizer."""
+    network, tokenizer = build_network(config.network, seed=config.train.seed)
+    texts = ready.texts.setdefault(config.network, TextReader(StateEncoder(tokenizer, config.network.max_tokens, config.network.previous_queries)))
+    graphs = ready.graphs
+    prepare(network, texts, graphs["train"].states)
+    rewards = rewards_of(config.preset, {id(graphs[split]): tokens for split, tokens in ready.baseline_tokens.items()})
+    shaped = preset(config.preset)
+    multiplied = replace(config.train, budget=shaped.budget) if isinstance(shaped, BudgetRewards) and config.train.budget else config.train
+    done = train(network, texts, graphs["train"], graphs["dev"], rewards, multiplied, config.decision, keep=keep, report=report)
+    return network, tokenizer, texts, done
+
+
+def train_gate(ready: Prepared, config: GateConfig, out: Path, *, report: Report | None = None) -> PolicyRecord:
+    """Train a gate, certify its threshold on the calibration split, and write its folder.
+
+    A training that was killed goes on where it stood. The folder that was there is replaced only by a whole new one.
+    """
+    network, tokenizer, texts, done = trained(ready, config, keep=out.with_name(f".{out.name}.training"), report=report)
+    calibration = ready.graphs["calibration"]
+    scores = Inputs(network, texts, calibration.states).scores(network, config.decision)
+    found = certified_skips(calibration, scores, budget=config.budget)
+    # the scores that serving computes differ from these in the last bits, as batches are padded: a hair's room
+    threshold = found.tested[-1][0] if found.threshold is None and found.tested else found.threshold
+    decision = replace(config.decision, skip_threshold=1.01 if threshold is None else float(threshold) - 1e-6)
+    record = PolicyRecord(
+        config.network, decision, ready.prompt, ready.frugal, config.train.seed, config.preset, ready.static.threshold,
+        _claim(found), _hashes(ready.data), {"config": asdict(config.train), "best": done.best, "epochs": epoch_objects(done.epochs)},
+    )
+    written = save_policy(out, network, tokenizer, record, "")
+    policy, _ = load_policy(out)
+    world = replace(ready.data.world, config=PipelineConfig(prompt=ready.prompt, baselines={}))
+    measured = {"dev": figures(measure(ready.data.dev, world, [policy], ready.frugal))}
+    final = replace(record, metrics=measured)
+    return save_policy(out, network, tokenizer, final, model_card(replace(written, metrics=measured)))
+
+
+def _baseline_tokens(graph: StateGraph, sessions: Sequence[Session], world: World) -> Floats:
+    by_turn = [[arm.tokens for arm in always(replay)] for replay in replays(sessions, world)]
+    return np.array([by_turn[conversation][turn] for conversation, turn in zip(graph.conversations, graph.turns, strict=True)], dtype=float)
+
+
+def _claim(found: Certificate) -> SkipCertificate | None:
+    if not found.tested:
+        return None
+    bound = found.bound or found.tested[-1][1]
+    return SkipCertificate(found.budget, found.threshold is not None, bound.upper_conversation, bound.upper_turn, bound.skips,
+                           bound.conversations, found.more_needed)
+
+
+def _hashes(data: GateData) -> dict[str, str]:
+    """What it was trained on."""
+    found = {split: hashlib.sha256(repr(getattr(data, split)).encode()).hexdigest() for split in ("train", "dev", "calibration")}
+    return found | {"knowledge_base": data.retriever.version}

@@ -1,0 +1,391 @@
+"""Training a gate: epochs of rollouts over a state graph, losses of `objective.py`, early stop on dev.
+
+Each epoch walks the conversations under the current policy, takes rewards from the table it is handed, and makes gradient steps. Every
+epoch's chance comes from (seed, epoch) alone, so that a training that was killed goes on to the same result (`progress.py`). Leaves out
+where graphs and rewards come from (`evaluation/training.py`) and what is written in the end (`checkpoint.py`).
+"""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from chat.types import State
+from policy import objective
+from policy.decide import BATCH, DecisionConfig
+from policy.encoding import StateEncoder, evidence_features
+from policy.errors import TrainingError
+from policy.graph import NO_FETCH, Floats, Ints, StateGraph, Walk, action_values, curve, walk
+from policy.network import GateNetwork, encoder_frozen
+from policy.uncertainty import McDropout, head_probs, mean_and_spread
+
+Objective = Literal["supervised", "best_of_k", "all_action", "reinforce", "ppo"]
+Rewards = Callable[[StateGraph, float], Floats]
+"""Rewards of both actions in each state, shape (N, A), nan without a verdict; the number is the multiplier of an error budget."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """How a gate is trained."""
+
+    objective: Objective = "all_action"
+    """What is optimised after the warm start."""
+    warm_start: int = 10
+    """Epochs of supervised learning on the better-rewarded action before it."""
+    epochs: int = 30
+    """Epochs after the warm start."""
+    rollouts: int = 3
+    """Times that each epoch walks every conversation."""
+    explore: float = 0.3
+    """Share of random actions in a warm start's walks, so that states of all histories are seen, in [0, 1]."""
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    """Of the heads."""
+    encoder_learning_rate: float = 5e-5
+    """Of what is trained in the encoder."""
+    weight_decay: float = 0.05
+    max_grad_norm: float = 1.0
+    gamma: float = 0.1
+    """Discount of what later turns bring, in [0, 1]."""
+    entropy_coef: float = 0.1
+    """Weight of the entropy bonus, per nat."""
+    baseline_decay: float = 0.9
+    """REINFORCE: share of the moving baseline that is kept."""
+    normalize: bool = True
+    """REINFORCE and PPO: advantages to mean 0 and variance 1."""
+    ppo_passes: int = 4
+    clip: float = 0.2
+    value_coef: float = 0.5
+    kl_coef: float = 0.1
+    """PPO: first weight of KL to the policy after the warm start; it adapts to `kl_target`."""
+    kl_target: float = 0.05
+    """Nats a state."""
+    k: int = 4
+    """best_of_k: actions drawn."""
+    multiplier: float = 4.0
+    """First multiplier of the error budget, for presets that have one."""
+    budget: float | None = None
+    """Harmful share of the skips that the multiplier is driven towards; None: it stays as it is."""
+    dual_step: float = 5.0
+    dual_cap: float = 50.0
+    select_budgets: tuple[float, ...] = (0.03, 0.05, 0.1)
+    """The epoch kept is the one with the largest mean saving on dev over thresholds that keep these harmful shares."""
+    patience: int = 12
+    """Epochs without a better one before it stops."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What one epoch did."""
+
+    number: int
+    objective: str
+    loss: float
+    """Mean over the epoch's steps."""
+    reward: float
+    """Mean a turn, under the policy with its own chance."""
+    entropy: float
+    """Of the policy's action, in nats, mean over the turns walked."""
+    skip_rate: float
+    multiplier: float
+    dev: float
+    """Mean saving on dev at `select_budgets`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """How a training went; the network holds the best epoch's weights."""
+
+    epochs: tuple[Epoch, ...]
+    best: int
+    """Number of the epoch kept."""
+
+
+@dataclass(slots=True)
+class TrainState:
+    """All that an epoch leaves for the next one, tensors and numbers; what a killed training goes on from."""
+
+    multiplier: float
+    kl_coef: float
+    baseline: float | None = None
+    best: int = -1
+    best_dev: float = -math.inf
+    epochs: list[Epoch] = field(default_factory=list)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    reference: Tensor | None = None
+    """PPO: logits of the policy after the warm start, (N, A)."""
+
+
+class Trainer:
+    """One training run over one graph."""
+
+    def __init__(self, network: GateNetwork, texts: "TextReader", graph: StateGraph, dev: StateGraph, rewards: Rewards,
+                 config: TrainConfig, decision: DecisionConfig | None = None) -> None:
+        """Raises: TrainingError when there is nothing to learn from."""
+        self.network, self.config = network, config
+        self._graph, self._dev, self._rewards = graph, dev, rewards
+        self._decision = decision or DecisionConfig()
+        self.graphs = (graph, dev)
+        self.first_rewards = rewards(graph, config.multiplier)
+        if not np.isfinite(self.first_rewards).all(axis=1).any():
+            raise TrainingError("rewards: expected verdicts for some turns, got none; label the sessions, or have a judge grade them")
+        self._inputs, self._dev_inputs = (Inputs(network, texts, one.states) for one in (graph, dev))
+        heads = [p for name, p in network.named_parameters() if not name.startswith("encoder.")]
+        body = [p for name, p in network.named_parameters() if name.startswith("encoder.") and p.requires_grad]
+        groups = [{"params": heads, "lr": config.learning_rate}, {"params": body, "lr": config.encoder_learning_rate}]
+        self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=config.weight_decay)
+        self.state = TrainState(config.multiplier, config.kl_coef)
+
+    @property
+    def done(self) -> bool:
+        """Whether all epochs are done, or none of the last ones was better."""
+        ran, config = len(self.state.epochs), self.config
+        tired = self.state.best >= 0 and ran - 1 - self.state.best >= config.patience and ran > config.warm_start
+        return ran >= config.warm_start + config.epochs or tired
+
+    def epoch(self) -> Epoch:
+        """Run the next epoch. Raises: TrainingError when the loss isn't a number any more."""
+        number, config, state = len(self.state.epochs), self.config, self.state
+        kind: Objective = "supervised" if number < config.warm_start else config.objective
+        rng = np.random.default_rng([config.seed, number])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(2**62)))
+            logits = self._inputs.logits(self.network)
+            if kind == "ppo" and state.reference is None:
+                state.reference = logits.clone()
+            skip_probs = logits.softmax(-1)[:, NO_FETCH].double().numpy()
+            walked = self._walk(skip_probs, rng, mixed=kind in ("supervised", "best_of_k"))
+            rewards = self._rewards(self._graph, state.multiplier)
+            loss = self._steps(kind, walked, rewards, logits, skip_probs, rng)
+        self._ascend(walked, skip_probs)
+        taken = rewards[walked.nodes, walked.actions]
+        log_probs = logits[walked.nodes].log_softmax(-1)
+        entropy = -(log_probs.exp() * log_probs).sum(dim=-1)
+        done = Epoch(number, kind, loss, float(np.nanmean(taken)), float(entropy.mean()), float(walked.actions.mean()), state.multiplier,
+                     self._dev_saving())
+        self._remember(done)
+        return done
+
+    def finish(self) -> TrainResult:
+        """Put the best epoch's weights into the network."""
+        self.network.load_state_dict(self.state.best_weights, strict=False)
+        return TrainResult(tuple(self.state.epochs), self.state.best)
+
+    def _walk(self, skip_probs: Floats, rng: np.random.Generator, *, mixed: bool) -> Walk:
+        config = self.config
+        probs = (1.0 - config.explore) * skip_probs + config.explore * 0.5 if mixed else skip_probs
+        walks = [walk(self._graph, probs, rng) for _ in range(config.rollouts)]
+        return Walk(*(np.concatenate([getattr(one, name) for one in walks]) for name in ("nodes", "actions", "starts")))
+
+    def _steps(self, kind: Objective, walked: Walk, rewards: Floats, logits: Tensor, skip_probs: Floats,
+               rng: np.random.Generator) -> float:
+        """Gradient steps over the turns walked; the mean loss."""
+        judged = np.asarray(np.isfinite(rewards).all(axis=1))
+        usable = np.flatnonzero(judged[walked.nodes] & self._graph.decided[walked.nodes])
+        losses: list[float] = []
+        targets = self._targets(kind, walked, rewards, logits, skip_probs, rng)
+        for _ in range(self.config.ppo_passes if kind == "ppo" else 1):
+            # PPO's ratio is of one policy before and after: dropout is off on both sides
+            self.network.train(kind != "ppo")
+            order = rng.permutation(usable)
+            for first in range(0, len(order), self.config.batch_size):
+                losses.append(self._step(kind, walked, order[first : first + self.config.batch_size], targets, logits))
+        self.network.eval()
+        if kind == "ppo":
+            self._adapt_kl(walked)
+        return float(np.mean(losses)) if losses else 0.0
+
+    def _targets(self, kind: Objective, walked: Walk, rewards: Floats, logits: Tensor, skip_probs: Floats,
+                 rng: np.random.Generator) -> Tensor:
+        """What each turn walked is pulled towards: an action (B,), values of both actions (B, A), or an advantage and a return (B, 2)."""
+        known = np.nan_to_num(rewards)  # a missing verdict brings nothing to the turns before, and its own turn isn't learned from
+        table = torch.from_numpy(known[walked.nodes])
+        if kind == "supervised":
+            return table.argmax(dim=1)
+        if kind == "best_of_k":
+            generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+            return objective.best_of_k(table.float(), logits[walked.nodes], self.config.k, generator)
+        if kind == "all_action":
+            return torch.from_numpy(action_values(self._graph, known, skip_probs, self.config.gamma)[walked.nodes]).float()
+        taken = torch.from_numpy(known[walked.nodes, walked.actions]).float()
+        returns = objective.discounted_returns(taken, torch.from_numpy(walked.starts), self.config.gamma)
+        if kind == "ppo":
+            baseline: float | Tensor = self._inputs.values(self.network)[walked.nodes]
+        else:
+            self.state.baseline = objective.moving_baseline(self.state.baseline, returns, self.config.baseline_decay)
+            baseline = self.state.baseline
+        return torch.stack([objective.advantages(returns, baseline, normalize=self.config.normalize), returns], dim=1)
+
+    def _step(self, kind: Objective, walked: Walk, rows: Ints, targets: Tensor, old_logits: Tensor) -> float:
+        config, nodes = self.config, walked.nodes[rows]
+        logits, values = self._inputs.forward(self.network, nodes)
+        actions, wanted = torch.from_numpy(walked.actions[rows]), targets[rows]
+        if kind in ("supervised", "best_of_k"):
+            loss = objective.supervised_loss(logits, wanted, torch.ones(len(rows)))
+        elif kind == "all_action":
+            loss = objective.all_action_loss(logits, wanted, entropy_coef=config.entropy_coef)
+        elif kind == "reinforce":
+            loss = objective.policy_gradient_loss(logits, actions, wanted[:, 0], entropy_coef=config.entropy_coef)
+        else:
+            old = old_logits[nodes].log_softmax(-1).gather(1, actions.unsqueeze(1)).squeeze(1)
+            loss = objective.ppo_loss(logits, values, actions, old, wanted[:, 0], wanted[:, 1], clip=config.clip,
+                                      value_coef=config.value_coef, entropy_coef=config.entropy_coef)
+            assert self.state.reference is not None
+            loss = loss + self.state.kl_coef * objective.kl_divergence(logits, self.state.reference[nodes])
+        if not torch.isfinite(loss):
+            raise TrainingError(f"epoch {len(self.state.epochs)}: expected a finite loss, got {float(loss.detach())}; lower the learning "
+                                "rate. Nothing was written")
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.max_grad_norm)
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def _adapt_kl(self, walked: Walk) -> None:
+        assert self.state.reference is not None
+        with torch.inference_mode():
+            kl = objective.kl_divergence(self._inputs.logits(self.network)[walked.nodes], self.state.reference[walked.nodes])
+        self.state.kl_coef = objective.adaptive_kl_coef(self.state.kl_coef, float(kl), self.config.kl_target)
+
+    def _ascend(self, walked: Walk, skip_probs: Floats) -> None:
+        """Move the budget's multiplier by how harmful the policy's skips were."""
+        if self.config.budget is None:
+            return
+        harms, skips = self._graph.harm[walked.nodes], skip_probs[walked.nodes] * self._graph.decided[walked.nodes]
+        known = np.isfinite(harms)
+        self.state.multiplier = objective.dual_step(
+            self.state.multiplier, torch.from_numpy(skips[known]), torch.from_numpy(harms[known]), budget=self.config.budget,
+            step=self.config.dual_step, cap=self.config.dual_cap,
+        )
+
+    def _dev_saving(self) -> float:
+        scores = self._dev_inputs.scores(self.network, self._decision)
+        found = curve(self._dev, scores)
+        return float(np.mean([found.best(budget)[0] for budget in self.config.select_budgets]))
+
+    def _remember(self, done: Epoch) -> None:
+        self.state.epochs.append(done)
+        if done.dev > self.state.best_dev:
+            self.state.best, self.state.best_dev = done.number, done.dev
+            self.state.best_weights = trained_weights(self.network)
+
+
+def train(network: GateNetwork, texts: "TextReader", graph: StateGraph, dev: StateGraph, rewards: Rewards, config: TrainConfig,
+          decision: DecisionConfig | None = None, *, keep: Path | None = None,
+          report: Callable[[Epoch], None] | None = None) -> TrainResult:
+    """Train a network in place. With a folder `keep`, every epoch is kept there, and a training that was killed goes on from it.
+
+    Raises: TrainingError when there is nothing to learn from, the loss diverges, or `keep` is of another training.
+    """
+    from policy.progress import forget, restore, store
+
+    trainer = Trainer(network, texts, graph, dev, rewards, config, decision)
+    if keep is not None:
+        for epoch in restore(trainer, keep):
+            if report is not None:
+                report(epoch)
+    while not trainer.done:
+        epoch = trainer.epoch()
+        if keep is not None:
+            store(trainer, keep)
+        if report is not None:
+            report(epoch)
+    if keep is not None:
+        forget(keep)
+    return trainer.finish()
+
+
+class Inputs:
+    """States as the network takes them, read once; texts are pooled once where the encoder doesn't learn."""
+
+    def __init__(self, network: GateNetwork, texts: "TextReader", states: Sequence[State]) -> None:
+        self._texts, self._states = texts, states
+        self._evidence = torch.from_numpy(evidence_features(states))
+        self._pooled = texts.pooled(network, states) if encoder_frozen(network) else None
+
+    def forward(self, network: GateNetwork, nodes: Ints) -> tuple[Tensor, Tensor]:
+        """Logits (B, A) and values (B,) of some states, with gradients."""
+        if self._pooled is not None:
+            return network.heads(network.scaled(self._pooled[nodes]), self._evidence[nodes])
+        logits, values = network(self._texts.encoder.batch([self._states[node] for node in nodes]))
+        return logits, values
+
+    def logits(self, network: GateNetwork) -> Tensor:
+        """Of all states, dropout off, shape (N, A)."""
+        return self._all(network)[0]
+
+    def values(self, network: GateNetwork) -> Tensor:
+        """Of all states, dropout off, shape (N,)."""
+        return self._all(network)[1]
+
+    def scores(self, network: GateNetwork, decision: DecisionConfig) -> Floats:
+        """What the skip threshold is compared with, shape (N,); with dropout in the heads where it is in the whole network."""
+        mode: McDropout = "off" if decision.mc_dropout == "off" else "head"
+        probs = head_probs(network, self._scaled(network), self._evidence, mode=mode, samples=decision.samples, seed=decision.seed)
+        mean, spread = mean_and_spread(probs)
+        found: Floats = (mean[:, NO_FETCH] - decision.uncertainty_penalty * spread).double().numpy()
+        return found
+
+    @torch.no_grad()
+    def _all(self, network: GateNetwork) -> tuple[Tensor, Tensor]:
+        network.eval()
+        return network.heads(self._scaled(network), self._evidence)
+
+    def _scaled(self, network: GateNetwork) -> Tensor:
+        return network.scaled(self._pooled if self._pooled is not None else self._texts.pooled(network, self._states))
+
+
+class TextReader:
+    """Pools the texts of states; a frozen encoder reads each text once, however many networks stand on it."""
+
+    def __init__(self, encoder: StateEncoder) -> None:
+        self.encoder = encoder
+        self._read: dict[State, Tensor] = {}
+
+    def pooled(self, network: GateNetwork, states: Sequence[State]) -> Tensor:
+        """The encoder's reading of each state's text, not scaled, shape (N, D); (N, 0) where the network reads none."""
+        if network.encoder is None:
+            return torch.zeros(len(states), 0)
+        if not encoder_frozen(network):
+            return pooled_texts(network, self.encoder, states)
+        keys = [replace(state, evidence=None) for state in states]
+        new = [key for key in dict.fromkeys(keys) if key not in self._read]
+        self._read |= zip(new, pooled_texts(network, self.encoder, new), strict=True)
+        return torch.stack([self._read[key] for key in keys])
+
+
+@torch.no_grad()
+def pooled_texts(network: GateNetwork, encoder: StateEncoder, states: Sequence[State]) -> Tensor:
+    """The encoder's reading of each state's text, not scaled, shape (N, D); states of like length are read together."""
+    order = sorted(range(len(states)), key=lambda n: sum(map(len, states[n].previous_queries)) + len(states[n].query))
+    pooled = torch.zeros(len(states), network.width)
+    for first in range(0, len(order), BATCH):
+        rows = order[first : first + BATCH]
+        pooled[rows] = network.pooled(encoder.batch([states[row] for row in rows])).cpu()
+    return pooled
+
+
+def prepare(network: GateNetwork, texts: TextReader, states: Sequence[State], *, sample: int = 512, seed: int = 0) -> None:
+    """Standardise a fresh network's inputs by training states; texts by a sample of them."""
+    chosen = np.random.default_rng(seed).choice(len(states), size=min(sample, len(states)), replace=False)
+    network.standardise(texts.pooled(network, [states[n] for n in chosen]), torch.from_numpy(evidence_features(states)))
+
+
+def trained_weights(network: GateNetwork) -> dict[str, Tensor]:
+    """A copy of the tensors that a checkpoint must hold."""
+    from policy.network import trained_names
+
+    names = trained_names(network)
+    return {name: copy.deepcopy(tensor.detach().cpu()) for name, tensor in network.state_dict().items() if name in names}
+
+
+def epoch_objects(epochs: Sequence[Epoch]) -> list[dict[str, object]]:
+    """Epochs as JSON objects."""
+    return [asdict(epoch) for epoch in epochs]
