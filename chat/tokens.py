@@ -31,10 +31,11 @@ class TiktokenCounter:
     Raises: ChatError when the table isn't the one that the project ships; nothing is downloaded in its place.
     """
 
-    def __init__(self, tables: Path = TABLES) -> None:
+    def __init__(self, tables: Path = TABLES, *, remembered: int = 4096) -> None:
+        """`remembered` is how many texts' counts are kept."""
         encoding = _encoding(tables)
         # a special token in a customer's text is text: nothing is disallowed
-        self._count = lru_cache(maxsize=4096)(lambda text: len(encoding.encode(text, disallowed_special=())))
+        self._count = lru_cache(maxsize=remembered)(lambda text: len(encoding.encode(text, disallowed_special=())))
 
     def count(self, messages: Sequence[Message]) -> int:
         """Input tokens of a prompt, framing included."""

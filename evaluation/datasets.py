@@ -4,6 +4,8 @@ The plain format is parsed in `chat/log/plain.py`; fields that measuring doesn't
 splits: those of the help desk are files, frozen and hashed (`data/helpdesk/README.md`).
 """
 
+import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,6 +15,8 @@ from chat.log.plain import PlainSession, PlainTurn, numbered_sessions
 from evaluation.errors import DatasetError
 
 Split = Literal["train", "dev", "calibration", "test"]
+TRAINING_SPLITS: tuple[Split, ...] = ("train", "dev", "calibration")
+"""What a training may look at."""
 
 HELPDESK = Path(__file__).parent / "data" / "helpdesk"
 HELPDESK_FAQS = Path(__file__).parent.parent / "kb" / "data" / "helpdesk" / "faqs.jsonl"
@@ -32,6 +36,8 @@ class LabelledTurn:
     """`faq`, `followup`, `same_faq`, `return`, `smalltalk`, `ood` or `unanswerable` in the help desk; other sets have others."""
     language: str | None
     """`hinglish`; None is the set's main language."""
+    rewards: tuple[float, float] | None = None
+    """Rewards of (FETCH, NO_FETCH) that a judge of one's own gave; None: the file has no such column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +51,37 @@ class Session:
 def read_sessions(path: Path) -> tuple[Session, ...]:
     """The sessions of a file in the plain format, in file order; fields that it doesn't know are ignored.
 
-    Raises: DatasetError naming file, line and field of what can't be used.
+    Raises: DatasetError naming file, line and field of what can't be used, a reward column with gaps among it.
     """
     try:
-        return tuple(_session(path, line, session) for line, session in numbered_sessions(path))
+        read = [(line, _session(path, line, session)) for line, session in numbered_sessions(path)]
     except SessionFileError as error:
         raise DatasetError(str(error)) from error
+    if any(turn.rewards is not None for _, session in read for turn in session.turns):
+        for line, session in read:
+            for n, turn in enumerate(session.turns):
+                if turn.rewards is None and turn.gold is not None:
+                    raise DatasetError(f"{path}:{line}: turns[{n}].rewards: expected rewards of FETCH and NO_FETCH, as other turns have "
+                                       "them, got none; fill the gap, or take `gold` from the turn so that it isn't scored")
+    return tuple(session for _, session in read)
+
+
+def read_splits(folder: Path) -> dict[Split, tuple[Session, ...]]:
+    """Sessions by their use: `<split>/sessions.jsonl` of each split but test, or one `sessions.jsonl`, whose conversations are divided
+    by a hash of their ids (60 % train, 15 % dev, 25 % calibration).
+
+    Raises: DatasetError when there is neither, or a split comes out empty.
+    """
+    if (folder / "train" / "sessions.jsonl").exists():
+        return {split: read_sessions(folder / split / "sessions.jsonl") for split in TRAINING_SPLITS}
+    divided: dict[Split, list[Session]] = {split: [] for split in TRAINING_SPLITS}
+    for session in read_sessions(folder / "sessions.jsonl"):
+        place = int.from_bytes(hashlib.sha256(session.id.encode()).digest()[:4]) % 100
+        divided["train" if place < 60 else "dev" if place < 75 else "calibration"].append(session)
+    if empty := [split for split, sessions in divided.items() if not sessions]:
+        raise DatasetError(f"{folder / 'sessions.jsonl'}: expected enough sessions for train, dev and calibration, got none for "
+                           f"{empty[0]}; give more, or make the folders yourself")
+    return {split: tuple(sessions) for split, sessions in divided.items()}
 
 
 def read_helpdesk(split: Split) -> tuple[Session, ...]:
@@ -75,4 +106,14 @@ def _turn(where: str, turn: PlainTurn) -> LabelledTurn:
     language = turn.extra.get("language")
     if language is not None and not (isinstance(language, str) and language):
         raise DatasetError(f"{where}language: expected text, or null or no such field, got {language!r}")
-    return LabelledTurn(turn.query, turn.answer, turn.gold, turn.kind, language)
+    return LabelledTurn(turn.query, turn.answer, turn.gold, turn.kind, language, _rewards(where, turn.extra.get("rewards")))
+
+
+def _rewards(where: str, column: object) -> tuple[float, float] | None:
+    if column is None:
+        return None
+    values = [column.get(name) for name in ("FETCH", "NO_FETCH")] if isinstance(column, dict) else [None]
+    found = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(found) != 2 or not all(map(math.isfinite, found)):
+        raise DatasetError(f'{where}rewards: expected {{"FETCH": number, "NO_FETCH": number}}, got {str(column)[:60]}')
+    return found[0], found[1]

@@ -33,6 +33,8 @@ from policy.train import Epoch, Inputs, Rewards, TextReader, TrainConfig, TrainR
 from reward.shaping import BudgetRewards, FixedRewards, budget_rewards, fixed_rewards, preset
 
 Report = Callable[[Epoch], None]
+COLUMN = "column"
+"""Preset of rewards that stand in the sessions themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,16 @@ class GateConfig:
     """Harmful share of the skips that the threshold is to be certified for, in (0, 1)."""
     prompt: PromptSettings | None = None
     """The gate's prompt setting; None: the frugal one, which dev chooses."""
+
+
+def gate_config(name: str = "budget", budget: float = BUDGET) -> GateConfig:
+    """The configuration that goes with a reward preset; `kulkarni2024` is the paper's: text alone, read at [CLS], REINFORCE with gamma
+    and entropy 0.1, dropout in the whole network."""
+    if name != "kulkarni2024":
+        return GateConfig(preset=name, budget=budget)
+    network = NetworkConfig(pooling="cls", trainable="lora", evidence=False, previous_queries=2, text_dropout=0.1, text_width=64)
+    train = TrainConfig(objective="reinforce", gamma=0.1, entropy_coef=0.1)
+    return GateConfig(network, train, DecisionConfig(mc_dropout="all"), name, budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +121,31 @@ def rewards_of(name: str, baseline: Mapping[int, Floats]) -> Rewards:
     return table
 
 
+def column_rewards(sessions: Sequence[Session]) -> Rewards:
+    """The rewards that the sessions' own column holds, whatever was taken before. Raises: EvaluationError when there is none."""
+    if not any(turn.rewards for session in sessions for turn in session.turns):
+        raise EvaluationError(f"preset {COLUMN}: expected turns with `rewards`, got none; add the column or choose another preset")
+    missing = (np.nan, np.nan)
+
+    def table(graph: StateGraph, multiplier: float) -> Floats:
+        where = zip(graph.conversations, graph.turns, strict=True)
+        return np.array([sessions[conversation].turns[turn].rewards or missing for conversation, turn in where], dtype=float)
+
+    return table
+
+
 def trained(ready: Prepared, config: GateConfig, *, keep: Path | None = None,
             report: Report | None = None) -> tuple[GateNetwork, Any, TextReader, TrainResult]:
     """A network trained on the train split, with its tokenizer."""
     network, tokenizer = build_network(config.network, seed=config.train.seed)
-    texts = ready.texts.setdefault(config.network, TextReader(StateEncoder(tokenizer, config.network.max_tokens, config.network.previous_queries)))
+    texts = _text_reader(ready, config.network, tokenizer)
     graphs = ready.graphs
     prepare(network, texts, graphs["train"].states)
-    rewards = rewards_of(config.preset, {id(graphs[split]): tokens for split, tokens in ready.baseline_tokens.items()})
-    shaped = preset(config.preset)
-    multiplied = replace(config.train, budget=shaped.budget) if isinstance(shaped, BudgetRewards) and config.train.budget else config.train
-    done = train(network, texts, graphs["train"], graphs["dev"], rewards, multiplied, config.decision, keep=keep, report=report)
+    if config.preset == COLUMN:
+        rewards = column_rewards(ready.data.train)
+    else:
+        rewards = rewards_of(config.preset, {id(graphs[split]): tokens for split, tokens in ready.baseline_tokens.items()})
+    done = train(network, texts, graphs["train"], graphs["dev"], rewards, config.train, config.decision, keep=keep, report=report)
     return network, tokenizer, texts, done
 
 
@@ -145,6 +171,13 @@ def train_gate(ready: Prepared, config: GateConfig, out: Path, *, report: Report
     measured = {"dev": figures(measure(ready.data.dev, world, [policy], ready.frugal))}
     final = replace(record, metrics=measured)
     return save_policy(out, network, tokenizer, final, model_card(replace(written, metrics=measured)))
+
+
+def _text_reader(ready: Prepared, network: NetworkConfig, tokenizer: Any) -> TextReader:
+    """The reading of texts that all networks share whose encoders read alike."""
+    alike = NetworkConfig(encoder=network.encoder, pooling=network.pooling, trainable=network.trainable, top_layers=network.top_layers,
+                          previous_queries=network.previous_queries, max_tokens=network.max_tokens)
+    return ready.texts.setdefault(alike, TextReader(StateEncoder(tokenizer, network.max_tokens, network.previous_queries)))
 
 
 def _baseline_tokens(graph: StateGraph, sessions: Sequence[Session], world: World) -> Floats:

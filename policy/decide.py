@@ -31,7 +31,7 @@ class DecisionConfig:
     """Whether units are dropped when deciding: off, in the heads, or in the whole network."""
     samples: int = 10
     """K, the passes of MC dropout."""
-    uncertainty_penalty: float = 1.0
+    uncertainty_penalty: float = 0.5
     """c: standard deviations that are taken off the mean; 0 ignores how unsure the network is."""
     seed: int = 0
     """Of the dropout masks."""

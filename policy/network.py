@@ -27,7 +27,7 @@ class NetworkConfig:
 
     encoder: str = DEFAULT_MODEL
     """The packaged MiniLM, a folder or a hub id of a BERT or GPT-2."""
-    pooling: Pooling = "query"
+    pooling: Pooling = "mean"
     """What the heads read of the text: `[CLS]`, the mean of all tokens, that of the current query's, or the last token, as of GPT-2."""
     trainable: Trainable = "head"
     """The heads always learn; `top_layers` adds the encoder's last ones, `lora` low-rank updates, `full` all of it."""
@@ -45,8 +45,9 @@ class NetworkConfig:
     """Of what the text layer reads, in training, in [0, 1)."""
     dropout: float = 0.2
     """In the heads, in training and in MC dropout, in [0, 1)."""
-    previous_queries: int = 2
-    """Of the state, how many the text holds, with the actions taken for them."""
+    previous_queries: int = 0
+    """Of the state, how many the text holds, with the actions taken for them. An encoder that is not trained reads the query best alone
+    (docs/results.md): what came before then reaches the heads through the evidence."""
     max_tokens: int = DEFAULT_MAX_TOKENS
     """Of a state; the oldest query is dropped first."""
 

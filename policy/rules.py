@@ -3,8 +3,11 @@
 A rule is sure of itself: uncertainty 0, behavior_prob 1. Leaves out exploration and everything that learns.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from chat.ports import Policy
 from chat.types import Action, Decision, State
 
 DEFAULT_MIN_SIMILARITY = 0.32
@@ -51,6 +54,10 @@ class EvidenceRule:
         if evidence.top1_in_prompt:
             return _certain(Action.NO_FETCH, "the best FAQ is in the conversation already", self.version)
         return _certain(Action.FETCH, "the best FAQ is new to the conversation", self.version)
+
+
+RULES: Mapping[str, Callable[[], Policy]] = MappingProxyType({"always": AlwaysFetch, "never": NeverFetch, "evidence": EvidenceRule})
+"""The rules by the names that they are asked for by."""
 
 
 def _certain(action: Action, reason: str, version: str) -> Decision:

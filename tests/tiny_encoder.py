@@ -1,6 +1,7 @@
-"""A real sentence-transformers model that loads in a moment: one BERT layer of random weights over letters and pairs of them."""
+"""Real encoders that load in a moment: one layer of random weights, a BERT over letters and pairs of them, a GPT-2 over bytes."""
 
 import string
+from collections.abc import Sequence
 from pathlib import Path
 
 DIMENSION = 16
@@ -26,4 +27,26 @@ def make_tiny_encoder(folder: Path, *, seed: int = 0) -> Path:
                          intermediate_size=32, max_position_embeddings=LONGEST)).save_pretrained(part)
     transformer = Transformer(str(part), max_seq_length=LONGEST)
     SentenceTransformer(modules=[transformer, Pooling(DIMENSION)], device="cpu").save(str(folder))
+    return folder
+
+
+def make_tiny_gpt2(folder: Path, texts: Sequence[str], *, layers: int = 1) -> Path:
+    """A GPT-2 as others make it, written into a folder: byte-level BPE learned from the texts, none of our tokens, no padding."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    from policy.encoder import quiet_transformers
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    bpe.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+                                                       special_tokens=["<|endoftext|>"], show_progress=False))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|endoftext|>", bos_token="<|endoftext|>")
+    shape = GPT2Config(vocab_size=len(tokenizer), n_layer=layers, n_embd=DIMENSION, n_head=2, n_positions=LONGEST, bos_token_id=0,
+                       eos_token_id=0)
+    with torch.random.fork_rng(devices=[]), quiet_transformers():
+        torch.manual_seed(0)
+        GPT2LMHeadModel(shape).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     return folder

@@ -32,11 +32,14 @@ def failures(interrupted: str = "interrupted") -> Iterator[None]:
     Neither shows a stack trace; errors that nobody foresaw do.
     """
     from chat.errors import ChatError
+    from evaluation.errors import EvaluationError
     from kb.errors import KbError
+    from policy.errors import PolicyError
+    from reward.errors import RewardError
 
     try:
         yield
-    except (KbError, ChatError, ValueError) as error:
+    except (KbError, ChatError, PolicyError, RewardError, EvaluationError, ValueError) as error:
         fail(str(error))
     except KeyboardInterrupt:
         stderr.print(interrupted, style="yellow")

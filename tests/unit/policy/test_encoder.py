@@ -13,35 +13,7 @@ import torch
 from kb.embedder import EmbedderConfig, SentenceEmbedder
 from policy.encoder import ENCODER_DEFAULT, GPT2_ROLES, SPECIAL_TOKENS, add_special_tokens, load_encoder, quiet_transformers
 from policy.errors import CheckpointError
-from tests.tiny_encoder import make_tiny_encoder
-
-TEXTS = ["How do I block my card?", "and if it comes back", "Naya card kab milega bhai, I asked last week already"]
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_encoder(tmp_path_factory.mktemp("bert") / "encoder")
-
-
-@pytest.fixture(scope="module")
-def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A GPT-2 as others make it: byte-level BPE, none of our tokens, no padding."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("gpt2")
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    bpe.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-                                                       special_tokens=["<|endoftext|>"], show_progress=False))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|endoftext|>", bos_token="<|endoftext|>")
-    shape = GPT2Config(vocab_size=len(tokenizer), n_layer=1, n_embd=16, n_head=2, n_positions=64, bos_token_id=0, eos_token_id=0)
-    with torch.random.fork_rng(devices=[]), quiet_transformers():
-        torch.manual_seed(0)
-        GPT2LMHeadModel(shape).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    return folder
-
+from tests.unit.policy.conftest import TEXTS
 
 @pytest.fixture
 def copy(bert: Path, tmp_path: Path) -> Path:

@@ -13,15 +13,9 @@ from kb.types import Faq
 from policy.encoder import SPECIAL_TOKENS, Kind, add_special_tokens, load_encoder
 from policy.errors import CheckpointError, TrainingError
 from policy.pretrain import RECORD, PretrainConfig, Step, corpus, default_config, pretrain
-from tests.tiny_encoder import make_tiny_encoder
 
 TEXTS = [f"{verb} my {thing} {time}" for verb in ("block", "lose", "get") for thing in ("card", "pin", "bill") for time in ("now", "soon")]
 DEV = ["block my bill soon", "lose my card now"]
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_encoder(tmp_path_factory.mktemp("bert") / "encoder")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,18 @@
+"""The policy that ships with the project, and how a policy folder is named."""
+
+from pathlib import Path
+
+from policy.errors import CheckpointError
+
+DEMO = "demo"
+SHIPPED = Path(__file__).parent / "data" / DEMO
+"""Trained on the help desk that ships; `fetchgate policy train --seed 0` made it (docs/results.md)."""
+
+
+def policy_folder(name: str) -> Path:
+    """The folder of a name: `demo`, or a path. Raises: CheckpointError when it isn't there."""
+    folder = SHIPPED if name == DEMO else Path(name).expanduser()
+    if not folder.is_dir():
+        raise CheckpointError(f"policy: expected {DEMO}, or a policy folder, got {name!r}, which isn't there; train one with "
+                              "`fetchgate policy train`")
+    return folder
