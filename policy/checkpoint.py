@@ -12,7 +12,8 @@ Nothing is pickled. Leaves out training (`train.py`) and promotion.
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from chat.prompt import PromptSettings
 from policy.decide import DecisionConfig, Exploration, NetworkPolicy
-from policy.encoder import load_encoder
+from policy.encoder import load_encoder, quiet_transformers
 from policy.encoding import StateEncoder
 from policy.errors import CheckpointError
 from policy.folder import check_replaceable, replaced
@@ -141,7 +142,8 @@ def load_policy(folder: Path, exploration: Exploration | None = None) -> tuple[N
     for module in network.modules():  # low-rank updates are added to the weights once, so that serving doesn't pay for them
         if hasattr(module, "lora_A"):
             module.merge()  # type: ignore[operator]
-    encoder = StateEncoder(tokenizer, record.network.max_tokens, record.network.previous_queries)
+    with _fits(folder):
+        encoder = StateEncoder(tokenizer, record.network.max_tokens, record.network.previous_queries)
     return NetworkPolicy(network, encoder, record.decision, record.version, exploration=exploration), record
 
 
@@ -162,7 +164,8 @@ def load_network(folder: Path, record: PolicyRecord) -> tuple[GateNetwork, Any]:
     config = record.network
     if config.encoder == ENCODER:
         config = replace(config, encoder=str(folder / ENCODER))
-    network, tokenizer = build_network(config, seed=record.seed)
+    with _fits(folder):
+        network, tokenizer = build_network(config, seed=record.seed)
     own = network.state_dict()
     wrong = sorted(name for name, tensor in tensors.items() if name not in own or own[name].shape != tensor.shape)
     missing = sorted(name for name in trained_names(network) - set(tensors) if config.encoder == record.network.encoder
@@ -172,6 +175,15 @@ def load_network(folder: Path, record: PolicyRecord) -> tuple[GateNetwork, Any]:
                               f"{(wrong or missing)[0]}{'' if wrong else ' is missing'}); do the two files belong together?")
     network.load_state_dict(tensors, strict=False)
     return network, tokenizer
+
+
+@contextmanager
+def _fits(folder: Path) -> Iterator[None]:
+    """A size that no network of this encoder can have is the record's fault."""
+    try:
+        yield
+    except ValueError as error:
+        raise CheckpointError(f"{folder / RECORD}: {error}; train the policy anew") from error
 
 
 def _own_encoder(network: GateNetwork) -> bool:
@@ -185,8 +197,9 @@ def _own_encoder(network: GateNetwork) -> bool:
 def _write_encoder(network: GateNetwork, tokenizer: Any, folder: Path) -> None:
     """The encoder as it is now, or, where low-rank updates stand beside it, as it was before them."""
     if network.config.trainable in ("full", "top_layers"):
-        network.encoder.save_pretrained(folder)  # type: ignore[union-attr, operator]
-        tokenizer.save_pretrained(folder)
+        with quiet_transformers():
+            network.encoder.save_pretrained(folder)  # type: ignore[union-attr, operator]
+            tokenizer.save_pretrained(folder)
         return
     folder.mkdir()
     for path in Path(network.config.encoder).expanduser().iterdir():

@@ -5,6 +5,7 @@ seeded by the policy. Exploration comes on top, with a rate of its own towards e
 out choosing the threshold (`evaluation/certify.py`) and files (`checkpoint.py`).
 """
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -39,8 +40,10 @@ class DecisionConfig:
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise ValueError(f"samples: expected at least 1, got {self.samples}")
-        if self.uncertainty_penalty < 0:
+        if not 0 <= self.uncertainty_penalty < math.inf:
             raise ValueError(f"uncertainty_penalty: expected 0 or more, got {self.uncertainty_penalty}")
+        if math.isnan(self.skip_threshold):
+            raise ValueError("skip_threshold: expected a number, got nan")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from chat.llm.smalltalk import smalltalk_reply
+from chat.llm.wording import POINTING, words
 from chat.types import Action, State
 
 ACTION_TOKENS = {Action.FETCH: "[FETCH]", Action.NO_FETCH: "[NO_FETCH]", Action.STATIC: "[STATIC]", None: "[UNKNOWN]"}
@@ -24,9 +26,10 @@ EVIDENCE = (
     "has_evidence", "top1_similarity", "margin", "top1_over_last", "top1_in_prompt", "fetched_before", "turns_since_fetch",
     "has_prompt_faqs", "prompt_faqs", "fetched_in_prompt", "prompt_similarity", "prompt_over_top1", "has_previous",
     "previous_similarity", "joined_top1_similarity", "joined_top1_in_prompt", "joined_top1_same", "joined_prompt_similarity",
-    "joined_prompt_over_top1", "fetch_kilocharacters", "query_words",
+    "joined_prompt_over_top1", "fetch_kilocharacters", "previous_queries", "query_words", "question_mark", "points_back", "small_talk",
 )
-"""Names of the evidence features, in their order."""
+"""Names of the evidence features, in their order; the last five need no retrieval."""
+OF_WORDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +106,13 @@ def evidence_features(states: Sequence[State]) -> NDArray[np.float32]:
 
 
 def _evidence_row(state: State) -> tuple[float, ...]:
-    words = min(len(state.query.split()), 40) / 10
+    of_words = (
+        len(state.previous_queries) / 2, min(len(state.query.split()), 40) / 10, float("?" in state.query),
+        float(not POINTING.isdisjoint(words(state.query))), float(smalltalk_reply(state.query) is not None),
+    )
     found = state.evidence
     if found is None:
-        return (0.0,) * (len(EVIDENCE) - 1) + (words,)
+        return (0.0,) * (len(EVIDENCE) - OF_WORDS) + of_words
     top1, prompt = found.top1_similarity or 0.0, found.prompt_similarity
     joined, joined_prompt = found.joined_top1_similarity or 0.0, found.joined_prompt_similarity
     return (
@@ -115,7 +121,7 @@ def _evidence_row(state: State) -> tuple[float, ...]:
         float(prompt is not None), min(found.prompt_faqs, 8) / 4, min(found.fetched_in_prompt, 8) / 4, prompt or 0.0,
         0.0 if prompt is None else prompt - top1, float(found.previous_similarity is not None), found.previous_similarity or 0.0,
         joined, float(found.joined_top1_in_prompt), float(found.joined_top1_same), joined_prompt or 0.0,
-        0.0 if joined_prompt is None else joined_prompt - joined, min(found.fetch_characters, 20_000) / 2000, words,
+        0.0 if joined_prompt is None else joined_prompt - joined, min(found.fetch_characters, 20_000) / 2000, *of_words,
     )
 
 

@@ -129,7 +129,8 @@ class Curve:
 
 def curve(graph: StateGraph, scores: Floats, *, thresholds: int = 60) -> Curve:
     """Skipping where `scores`, shape (N,), reaches a threshold: at so many of their quantiles."""
-    grid = np.unique(np.quantile(scores[graph.decided], np.linspace(0.0, 1.0, thresholds)))
+    decided = scores[graph.decided]
+    grid = np.unique(np.quantile(decided, np.linspace(0.0, 1.0, thresholds))) if len(decided) else np.zeros(0)
     fetching = walk(graph, np.zeros(len(graph.states), dtype=bool))
     most, harm = graph.tokens[fetching.nodes, FETCH].sum(), graph.harm
     rows = []

@@ -41,6 +41,9 @@ class NetworkConfig:
     """Numbers that are made of the text before evidence joins it."""
     hidden: int = 32
     """Width of the heads' two common layers."""
+    members: int = 10
+    """Heads that learn side by side from different beginnings and dropout; their mean is the policy, and each pass of MC dropout
+    takes the next one."""
     text_dropout: float = 0.8
     """Of what the text layer reads, in training, in [0, 1)."""
     dropout: float = 0.2
@@ -55,12 +58,22 @@ class NetworkConfig:
         for name in ("dropout", "text_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name}: expected 0 <= p < 1, got {getattr(self, name)}")
+        for name in ("top_layers", "lora_rank", "text_width", "hidden"):
+            if getattr(self, name) < 1:  # no top layers would be all of them: [-0:]
+                raise ValueError(f"{name}: expected 1 or more, got {getattr(self, name)}")
+        if self.previous_queries < 0:
+            raise ValueError(f"previous_queries: expected 0 or more, got {self.previous_queries}")
+        if self.members < 1:
+            raise ValueError(f"members: expected at least 1, got {self.members}")
         if not (self.text or self.evidence):
             raise ValueError("text, evidence: expected at least one of them, got neither")
 
 
 class GateNetwork(nn.Module):
-    """States to logits over (FETCH, NO_FETCH) and a value. Axes: B states, D width of the encoder, E evidence, T text, H hidden."""
+    """States to logits over (FETCH, NO_FETCH) and a value, by each member of an ensemble of heads on one encoder.
+
+    Axes: M members, B states, D width of the encoder, E evidence, T text, H hidden.
+    """
 
     evidence_mean: Tensor
     evidence_scale: Tensor
@@ -77,14 +90,16 @@ class GateNetwork(nn.Module):
         self.register_buffer("evidence_scale", torch.ones(len(EVIDENCE)))
         self.register_buffer("text_mean", torch.zeros(width))
         self.register_buffer("text_scale", torch.ones(1))
-        self.read = nn.Linear(width, config.text_width) if config.text else None
-        self.body = nn.Linear(text + evidence, config.hidden)
-        self.deep = nn.Linear(config.hidden, config.hidden)
-        self.action = nn.Linear(config.hidden, 2)
-        self.value = nn.Linear(config.hidden, 1)
+        self.read = Ensemble(config.members, width, config.text_width) if config.text else None
+        self.body = Ensemble(config.members, text + evidence, config.hidden)
+        self.deep = Ensemble(config.members, config.hidden, config.hidden)
+        self.action = Ensemble(config.members, config.hidden, 2)
+        self.value = Ensemble(config.members, config.hidden, 1)
+        self.verdict = Ensemble(config.members, config.hidden, 2)
+        """Logits that the answer is Good after each action: learned beside the policy, as what it must know."""
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Logits (B, 2) and values (B,); dropout is on in training mode."""
+        """Logits (M, B, 2) and values (M, B); dropout is on in training mode."""
         return self.heads(self.scaled(self.pooled(batch)), batch.evidence)
 
     def scaled(self, pooled: Tensor) -> Tensor:
@@ -100,24 +115,31 @@ class GateNetwork(nn.Module):
         hidden: Tensor = self.encoder(input_ids=batch.input_ids.to(device), attention_mask=mask).last_hidden_state
         return self._pool(hidden, mask, batch.query_mask.to(device))
 
-    def heads(self, pooled: Tensor, evidence: Tensor, masks: Sequence[Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """Logits (..., B, 2) and values (..., B) of pooled texts (..., B, D) and evidence (B, E).
+    def heads(self, pooled: Tensor, evidence: Tensor, passes: "Passes | None" = None) -> tuple[Tensor, Tensor]:
+        """Logits (M, B, 2) and values (M, B) of scaled texts (B, D) and evidence (B, E); with passes, one of each a pass."""
+        hidden = self.trunk(pooled, evidence, passes)
+        members = None if passes is None else passes.members
+        return self.action(hidden, members), self.value(hidden, members).squeeze(-1)
 
-        Dropout inside the heads is by the given masks, one for each of `mask_widths`, else by the mode.
-        """
-        parts = [] if self.read is None else [torch.tanh(self.read(dropout(pooled, self.config.text_dropout, self.training)))]
+    def trunk(self, pooled: Tensor, evidence: Tensor, passes: "Passes | None" = None) -> Tensor:
+        """What all heads stand on, shape (M, B, H), or (K, B, H) with K passes; texts may be (K, B, D) then."""
+        members = None if passes is None else passes.members
+        rows = self.config.members if members is None else len(members)
+        parts = []
+        if self.read is not None:
+            parts.append(torch.tanh(self.read(dropout(pooled.expand(rows, *pooled.shape[-2:]), self.config.text_dropout, self.training),
+                                              members)))
         if self.config.evidence:
             seen = (evidence.to(self.evidence_mean.device) - self.evidence_mean) / self.evidence_scale
-            parts.append(seen.expand(*parts[0].shape[:-1], -1) if parts else seen)
-        sites: list[Tensor | None] = [None] * 3 if masks is None else list(masks)
-        hidden = torch.tanh(self.body(self._drop(torch.cat(parts, dim=-1), sites[0])))
-        hidden = self._drop(torch.tanh(self.deep(self._drop(hidden, sites[1]))), sites[2])
-        return self.action(hidden), self.value(hidden).squeeze(-1)
+            parts.append(seen.expand(rows, -1, -1))
+        sites: Sequence[Tensor | None] = (None, None, None) if passes is None else passes.masks
+        hidden = torch.tanh(self.body(self._drop(torch.cat(parts, dim=-1), sites[0]), members))
+        return self._drop(torch.tanh(self.deep(self._drop(hidden, sites[1]), members)), sites[2])
 
     @property
     def mask_widths(self) -> tuple[int, ...]:
         """Widths of the three places in the heads where dropout falls."""
-        return self.body.in_features, self.config.hidden, self.config.hidden
+        return self.body.weight.shape[1], self.config.hidden, self.config.hidden
 
     @torch.no_grad()
     def standardise(self, pooled: Tensor, evidence: Tensor) -> None:
@@ -138,6 +160,31 @@ class GateNetwork(nn.Module):
 
     def _drop(self, values: Tensor, mask: Tensor | None) -> Tensor:
         return dropout(values, self.config.dropout, self.training) if mask is None else values * mask
+
+
+class Ensemble(nn.Module):
+    """A linear layer of each of M members, in one product."""
+
+    def __init__(self, members: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(members, inputs, outputs) / inputs**0.5)
+        self.bias = nn.Parameter(torch.zeros(members, 1, outputs))
+
+    def forward(self, values: Tensor, members: Tensor | None = None) -> Tensor:
+        """Values (M, B, in) to (M, B, out), or (K, B, in) to (K, B, out) by the members that are named, shape (K,)."""
+        if members is None:
+            return values @ self.weight + self.bias
+        return values @ self.weight[members] + self.bias[members]
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """K passes through the heads: which member each takes, and which units it drops."""
+
+    members: Tensor
+    """Shape (K,)."""
+    masks: tuple[Tensor | None, Tensor | None, Tensor | None]
+    """Scaled by 1 / (1 - p), shape (K, 1, width) for each of `mask_widths`; None: dropout goes by the network's mode."""
 
 
 def build_network(config: NetworkConfig, *, seed: int) -> tuple[GateNetwork, Any]:

@@ -11,7 +11,7 @@ function names its own.
 
 import torch
 from torch import Generator, Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 STD_FLOOR = 1e-8
 """Added to a standard deviation before dividing by it, so that equal advantages become 0."""
@@ -131,6 +131,18 @@ def supervised_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """
     losses = cross_entropy(logits, targets, reduction="none")
     return (weights * losses).sum() / weights.sum()
+
+
+def verdict_loss(verdict_logits: Tensor, good: Tensor) -> Tensor:
+    """Cross-entropy of both arms' verdicts, averaged over those that are known; 0 when none is.
+
+    Shapes: verdict_logits, good (B, A); good is 1, 0 or nan for a missing verdict. A task beside the policy's own that shares its
+    features (Caruana 1997): whether an answer will be Good takes more to know than which action is better.
+    """
+    known = ~good.isnan()
+    if not bool(known.any()):
+        return verdict_logits.sum() * 0.0
+    return binary_cross_entropy_with_logits(verdict_logits[known], good[known])
 
 
 def best_of_k(action_rewards: Tensor, logits: Tensor, k: int, generator: Generator) -> Tensor:

@@ -55,21 +55,30 @@ def restore(trainer: "Trainer", folder: Path) -> "tuple[Epoch, ...]":
     try:
         numbers: dict[str, Any] = json.loads((folder / STATE).read_bytes())
         tensors = load_file(folder / TENSORS)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise TrainingError(f"{folder}: expected a training that was kept, and it doesn't read ({error}); "
-                            "delete it to begin anew") from error
-    if numbers.get("training") != fingerprint(trainer):
+        known = numbers["training"]
+        epochs = [Epoch(**epoch) for epoch in numbers["epochs"]]
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+        raise _damaged(folder, error) from error
+    if known != fingerprint(trainer):
         raise TrainingError(f"{folder}: expected a training with this configuration on these data, got another one; delete it to begin "
                             "anew, or train into another folder")
     state = trainer.state
-    state.multiplier, state.kl_coef, state.baseline = numbers["multiplier"], numbers["kl_coef"], numbers["baseline"]
-    state.best, state.best_dev = numbers["best"], numbers["best_dev"]
-    state.epochs = [Epoch(**epoch) for epoch in numbers["epochs"]]
+    try:
+        state.multiplier, state.kl_coef, state.baseline = numbers["multiplier"], numbers["kl_coef"], numbers["baseline"]
+        state.best, state.best_dev = numbers["best"], numbers["best_dev"]
+        trainer.network.load_state_dict(_under(tensors, "now/"), strict=False)
+    except (LookupError, RuntimeError) as error:  # the latter is what torch raises for other shapes
+        raise _damaged(folder, error) from error
+    state.epochs = epochs
     state.best_weights = _under(tensors, "best/")
     state.reference = tensors.get("reference")
-    trainer.network.load_state_dict(_under(tensors, "now/"), strict=False)
     _restore_optimizer(trainer.optimizer, _under(tensors, "optimizer/"))
     return tuple(state.epochs)
+
+
+def _damaged(folder: Path, error: Exception) -> TrainingError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return TrainingError(f"{folder}: expected a training that was kept, and it doesn't read ({reason}); delete it to begin anew")
 
 
 def forget(folder: Path) -> None:
@@ -80,7 +89,7 @@ def forget(folder: Path) -> None:
 def fingerprint(trainer: "Trainer") -> str:
     """Differs for another configuration, network, graph or rewards."""
     graph, dev = trainer.graphs
-    digest = hashlib.sha256(repr((trainer.config, trainer.network.config)).encode())
+    digest = hashlib.sha256(repr((trainer.config, trainer.decision, trainer.network.config)).encode())
     for one in (graph, dev):
         digest.update(repr(one.states).encode())
         for array in (one.successors, one.tokens, one.good):

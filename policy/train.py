@@ -23,7 +23,7 @@ from policy.encoding import StateEncoder, evidence_features
 from policy.errors import TrainingError
 from policy.graph import NO_FETCH, Floats, Ints, StateGraph, Walk, action_values, curve, walk
 from policy.network import GateNetwork, encoder_frozen
-from policy.uncertainty import McDropout, head_probs, mean_and_spread
+from policy.uncertainty import McDropout, head_passes, head_probs, mean_and_spread, predictive_entropy
 
 Objective = Literal["supervised", "best_of_k", "all_action", "reinforce", "ppo"]
 Rewards = Callable[[StateGraph, float], Floats]
@@ -36,14 +36,12 @@ class TrainConfig:
 
     objective: Objective = "all_action"
     """What is optimised after the warm start."""
-    warm_start: int = 10
-    """Epochs of supervised learning on the better-rewarded action before it."""
-    epochs: int = 30
+    warm_start: int = 40
+    """Epochs of supervised learning, on the better-rewarded action in every state, before it."""
+    epochs: int = 20
     """Epochs after the warm start."""
     rollouts: int = 3
     """Times that each epoch walks every conversation."""
-    explore: float = 0.3
-    """Share of random actions in a warm start's walks, so that states of all histories are seen, in [0, 1]."""
     batch_size: int = 128
     learning_rate: float = 1e-3
     """Of the heads."""
@@ -57,6 +55,8 @@ class TrainConfig:
     """Weight of the entropy bonus, per nat."""
     baseline_decay: float = 0.9
     """REINFORCE: share of the moving baseline that is kept."""
+    verdict_coef: float = 0.5
+    """Weight of the loss of a head that predicts both arms' verdicts from what the policy stands on; 0 leaves it untrained."""
     normalize: bool = True
     """REINFORCE and PPO: advantages to mean 0 and variance 1."""
     ppo_passes: int = 4
@@ -74,9 +74,9 @@ class TrainConfig:
     """Harmful share of the skips that the multiplier is driven towards; None: it stays as it is."""
     dual_step: float = 5.0
     dual_cap: float = 50.0
-    select_budgets: tuple[float, ...] = (0.03, 0.05, 0.1)
+    select_budgets: tuple[float, ...] = (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15)
     """The epoch kept is the one with the largest mean saving on dev over thresholds that keep these harmful shares."""
-    patience: int = 12
+    patience: int = 60
     """Epochs without a better one before it stops."""
     seed: int = 0
 
@@ -120,7 +120,7 @@ class TrainState:
     epochs: list[Epoch] = field(default_factory=list)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     reference: Tensor | None = None
-    """PPO: logits of the policy after the warm start, (N, A)."""
+    """PPO: logits of the policy after the warm start, (M, N, A)."""
 
 
 class Trainer:
@@ -131,7 +131,7 @@ class Trainer:
         """Raises: TrainingError when there is nothing to learn from."""
         self.network, self.config = network, config
         self._graph, self._dev, self._rewards = graph, dev, rewards
-        self._decision = decision or DecisionConfig()
+        self.decision = decision or DecisionConfig()
         self.graphs = (graph, dev)
         self.first_rewards = rewards(graph, config.multiplier)
         if not np.isfinite(self.first_rewards).all(axis=1).any():
@@ -160,14 +160,13 @@ class Trainer:
             logits = self._inputs.logits(self.network)
             if kind == "ppo" and state.reference is None:
                 state.reference = logits.clone()
-            skip_probs = logits.softmax(-1)[:, NO_FETCH].double().numpy()
-            walked = self._walk(skip_probs, rng, mixed=kind in ("supervised", "best_of_k"))
+            skip_probs = logits.softmax(-1)[..., NO_FETCH].mean(dim=0).double().numpy()
+            walked = self._everywhere() if kind in ("supervised", "best_of_k") else self._walk(skip_probs, rng)
             rewards = self._rewards(self._graph, state.multiplier)
             loss = self._steps(kind, walked, rewards, logits, skip_probs, rng)
         self._ascend(walked, skip_probs)
         taken = rewards[walked.nodes, walked.actions]
-        log_probs = logits[walked.nodes].log_softmax(-1)
-        entropy = -(log_probs.exp() * log_probs).sum(dim=-1)
+        entropy = predictive_entropy(logits[:, walked.nodes].softmax(-1))
         done = Epoch(number, kind, loss, float(np.nanmean(taken)), float(entropy.mean()), float(walked.actions.mean()), state.multiplier,
                      self._dev_saving())
         self._remember(done)
@@ -178,11 +177,15 @@ class Trainer:
         self.network.load_state_dict(self.state.best_weights, strict=False)
         return TrainResult(tuple(self.state.epochs), self.state.best)
 
-    def _walk(self, skip_probs: Floats, rng: np.random.Generator, *, mixed: bool) -> Walk:
-        config = self.config
-        probs = (1.0 - config.explore) * skip_probs + config.explore * 0.5 if mixed else skip_probs
-        walks = [walk(self._graph, probs, rng) for _ in range(config.rollouts)]
+    def _walk(self, skip_probs: Floats, rng: np.random.Generator) -> Walk:
+        """Every conversation, several times, under the policy."""
+        walks = [walk(self._graph, skip_probs, rng) for _ in range(self.config.rollouts)]
         return Walk(*(np.concatenate([getattr(one, name) for one in walks]) for name in ("nodes", "actions", "starts")))
+
+    def _everywhere(self) -> Walk:
+        """Every state once, whatever leads to it: what is learned from single states needs no transcript."""
+        count = len(self._graph.states)
+        return Walk(np.arange(count), np.zeros(count, dtype=np.int64), np.ones(count, dtype=bool))
 
     def _steps(self, kind: Objective, walked: Walk, rewards: Floats, logits: Tensor, skip_probs: Floats,
                rng: np.random.Generator) -> float:
@@ -190,7 +193,7 @@ class Trainer:
         judged = np.asarray(np.isfinite(rewards).all(axis=1))
         usable = np.flatnonzero(judged[walked.nodes] & self._graph.decided[walked.nodes])
         losses: list[float] = []
-        targets = self._targets(kind, walked, rewards, logits, skip_probs, rng)
+        targets = self._targets(kind, walked, usable, rewards, logits, skip_probs, rng)
         for _ in range(self.config.ppo_passes if kind == "ppo" else 1):
             # PPO's ratio is of one policy before and after: dropout is off on both sides
             self.network.train(kind != "ppo")
@@ -202,7 +205,7 @@ class Trainer:
             self._adapt_kl(walked)
         return float(np.mean(losses)) if losses else 0.0
 
-    def _targets(self, kind: Objective, walked: Walk, rewards: Floats, logits: Tensor, skip_probs: Floats,
+    def _targets(self, kind: Objective, walked: Walk, usable: Ints, rewards: Floats, logits: Tensor, skip_probs: Floats,
                  rng: np.random.Generator) -> Tensor:
         """What each turn walked is pulled towards: an action (B,), values of both actions (B, A), or an advantage and a return (B, 2)."""
         known = np.nan_to_num(rewards)  # a missing verdict brings nothing to the turns before, and its own turn isn't learned from
@@ -211,47 +214,58 @@ class Trainer:
             return table.argmax(dim=1)
         if kind == "best_of_k":
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-            return objective.best_of_k(table.float(), logits[walked.nodes], self.config.k, generator)
+            mixture = logits[:, walked.nodes].softmax(-1).mean(dim=0).log()
+            return objective.best_of_k(table.float(), mixture, self.config.k, generator)
         if kind == "all_action":
             return torch.from_numpy(action_values(self._graph, known, skip_probs, self.config.gamma)[walked.nodes]).float()
         taken = torch.from_numpy(known[walked.nodes, walked.actions]).float()
         returns = objective.discounted_returns(taken, torch.from_numpy(walked.starts), self.config.gamma)
+        gains = torch.zeros_like(returns)
+        if len(usable):  # what isn't learned from moves neither the baseline nor the scale of what is
+            gains[usable] = self._advantages(kind, walked.nodes[usable], returns[usable])
+        return torch.stack([gains, returns], dim=1)
+
+    def _advantages(self, kind: Objective, nodes: Ints, returns: Tensor) -> Tensor:
+        """Of turns at these nodes, (B,): over the value head's estimate in PPO, over a moving mean in REINFORCE."""
         if kind == "ppo":
-            baseline: float | Tensor = self._inputs.values(self.network)[walked.nodes]
-        else:
-            self.state.baseline = objective.moving_baseline(self.state.baseline, returns, self.config.baseline_decay)
-            baseline = self.state.baseline
-        return torch.stack([objective.advantages(returns, baseline, normalize=self.config.normalize), returns], dim=1)
+            return objective.advantages(returns, self._inputs.values(self.network).mean(dim=0)[nodes], normalize=self.config.normalize)
+        self.state.baseline = objective.moving_baseline(self.state.baseline, returns, self.config.baseline_decay)
+        return objective.advantages(returns, self.state.baseline, normalize=self.config.normalize)
 
     def _step(self, kind: Objective, walked: Walk, rows: Ints, targets: Tensor, old_logits: Tensor) -> float:
         config, nodes = self.config, walked.nodes[rows]
-        logits, values = self._inputs.forward(self.network, nodes)
-        actions, wanted = torch.from_numpy(walked.actions[rows]), targets[rows]
+        good = torch.from_numpy(self._graph.good[nodes]).float()
+        members = self.network.config.members  # each learns for itself, from turns that their mixture walked
+        logits, values, verdicts = (one.flatten(0, 1) for one in self._inputs.forward(self.network, nodes))
+        actions = torch.from_numpy(walked.actions[rows]).repeat(members)
+        wanted = targets[rows].repeat(members, *[1] * (targets.ndim - 1))
         if kind in ("supervised", "best_of_k"):
-            loss = objective.supervised_loss(logits, wanted, torch.ones(len(rows)))
+            loss = objective.supervised_loss(logits, wanted, torch.ones(len(wanted)))
         elif kind == "all_action":
             loss = objective.all_action_loss(logits, wanted, entropy_coef=config.entropy_coef)
         elif kind == "reinforce":
             loss = objective.policy_gradient_loss(logits, actions, wanted[:, 0], entropy_coef=config.entropy_coef)
         else:
-            old = old_logits[nodes].log_softmax(-1).gather(1, actions.unsqueeze(1)).squeeze(1)
+            old = old_logits[:, nodes].flatten(0, 1).log_softmax(-1).gather(1, actions.unsqueeze(1)).squeeze(1)
             loss = objective.ppo_loss(logits, values, actions, old, wanted[:, 0], wanted[:, 1], clip=config.clip,
                                       value_coef=config.value_coef, entropy_coef=config.entropy_coef)
             assert self.state.reference is not None
-            loss = loss + self.state.kl_coef * objective.kl_divergence(logits, self.state.reference[nodes])
+            loss = loss + self.state.kl_coef * objective.kl_divergence(logits, self.state.reference[:, nodes].flatten(0, 1))
+        loss = loss + config.verdict_coef * objective.verdict_loss(verdicts, good.repeat(members, 1))
         if not torch.isfinite(loss):
             raise TrainingError(f"epoch {len(self.state.epochs)}: expected a finite loss, got {float(loss.detach())}; lower the learning "
                                 "rate. Nothing was written")
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.max_grad_norm)
+        (members * loss).backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), members * config.max_grad_norm)
         self.optimizer.step()
         return float(loss.detach())
 
     def _adapt_kl(self, walked: Walk) -> None:
         assert self.state.reference is not None
         with torch.inference_mode():
-            kl = objective.kl_divergence(self._inputs.logits(self.network)[walked.nodes], self.state.reference[walked.nodes])
+            now, before = (one[:, walked.nodes].flatten(0, 1) for one in (self._inputs.logits(self.network), self.state.reference))
+            kl = objective.kl_divergence(now, before)
         self.state.kl_coef = objective.adaptive_kl_coef(self.state.kl_coef, float(kl), self.config.kl_target)
 
     def _ascend(self, walked: Walk, skip_probs: Floats) -> None:
@@ -266,7 +280,7 @@ class Trainer:
         )
 
     def _dev_saving(self) -> float:
-        scores = self._dev_inputs.scores(self.network, self._decision)
+        scores = self._dev_inputs.scores(self.network, self.decision)
         found = curve(self._dev, scores)
         return float(np.mean([found.best(budget)[0] for budget in self.config.select_budgets]))
 
@@ -310,25 +324,28 @@ class Inputs:
         self._evidence = torch.from_numpy(evidence_features(states))
         self._pooled = texts.pooled(network, states) if encoder_frozen(network) else None
 
-    def forward(self, network: GateNetwork, nodes: Ints) -> tuple[Tensor, Tensor]:
-        """Logits (B, A) and values (B,) of some states, with gradients."""
+    def forward(self, network: GateNetwork, nodes: Ints) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (M, B, A), values (M, B) and logits of Good verdicts (M, B, A) of some states, with gradients."""
         if self._pooled is not None:
-            return network.heads(network.scaled(self._pooled[nodes]), self._evidence[nodes])
-        logits, values = network(self._texts.encoder.batch([self._states[node] for node in nodes]))
-        return logits, values
+            pooled = self._pooled[nodes]
+        else:
+            pooled = network.pooled(self._texts.encoder.batch([self._states[node] for node in nodes]))
+        hidden = network.trunk(network.scaled(pooled), self._evidence[nodes])
+        return network.action(hidden), network.value(hidden).squeeze(-1), network.verdict(hidden)
 
     def logits(self, network: GateNetwork) -> Tensor:
-        """Of all states, dropout off, shape (N, A)."""
+        """Of all states, dropout off, shape (M, N, A)."""
         return self._all(network)[0]
 
     def values(self, network: GateNetwork) -> Tensor:
-        """Of all states, dropout off, shape (N,)."""
+        """Of all states, dropout off, shape (M, N)."""
         return self._all(network)[1]
 
     def scores(self, network: GateNetwork, decision: DecisionConfig) -> Floats:
         """What the skip threshold is compared with, shape (N,); with dropout in the heads where it is in the whole network."""
         mode: McDropout = "off" if decision.mc_dropout == "off" else "head"
-        probs = head_probs(network, self._scaled(network), self._evidence, mode=mode, samples=decision.samples, seed=decision.seed)
+        passes = head_passes(network, mode, decision.samples, decision.seed)
+        probs = head_probs(network, self._scaled(network), self._evidence, passes)
         mean, spread = mean_and_spread(probs)
         found: Floats = (mean[:, NO_FETCH] - decision.uncertainty_penalty * spread).double().numpy()
         return found

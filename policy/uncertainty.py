@@ -1,8 +1,9 @@
 """Monte Carlo dropout: how sure the network is, from K passes with units dropped (Gal & Ghahramani 2016).
 
-Masks are drawn once, by the policy's version, so a state always meets the same ones and decisions are deterministic. Over the heads
-alone, the encoder is run once and K light passes follow in one batched product; over the whole network, K copies of the state go
-through the encoder together. Leaves out what is decided by it (`decide.py`).
+Each pass takes the next member of the ensemble too, so that what members disagree about counts. Masks are drawn by a seed that the
+policy holds, so a state always meets the same ones and decisions are deterministic. Over the heads alone, the encoder is run once and K
+light passes follow in one batched product; over the whole network, K copies of the state go through the encoder together. Leaves out
+what is decided by it (`decide.py`).
 """
 
 import threading
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from policy.encoding import Batch
-from policy.network import GateNetwork
+from policy.network import GateNetwork, Passes
 
 McDropout = Literal["off", "head", "all"]
 
@@ -20,28 +21,29 @@ _drawing = threading.Lock()
 """Held while the whole network draws its masks from torch's global generator."""
 
 
-def head_masks(network: GateNetwork, samples: int, seed: int) -> tuple[Tensor, ...]:
-    """Dropout masks for the heads, scaled by 1 / (1 - p): one (K, 1, width) for each place where dropout falls."""
+def head_passes(network: GateNetwork, mode: McDropout, samples: int, seed: int) -> Passes:
+    """The passes through the heads: K that drop units and take the ensemble's members in turn, or each member once with dropout off."""
+    members = network.config.members
+    if mode == "off":
+        return Passes(torch.arange(members), (None, None, None))
     generator = torch.Generator().manual_seed(seed)
     keep = 1.0 - network.config.dropout
-    return tuple((torch.rand(samples, 1, width, generator=generator) < keep).float() / keep for width in network.mask_widths)
+    first, second, third = ((torch.rand(samples, 1, width, generator=generator) < keep).float() / keep for width in network.mask_widths)
+    return Passes(torch.arange(samples) % members, (first, second, third))
 
 
 @torch.inference_mode()
 def mc_probs(network: GateNetwork, batch: Batch, *, mode: McDropout, samples: int, seed: int) -> Tensor:
-    """Probabilities of (FETCH, NO_FETCH) in each of K passes, shape (K, B, 2); K is 1 where dropout is off."""
+    """Probabilities of (FETCH, NO_FETCH) in each of K passes, shape (K, B, 2); with dropout off, K is the ensemble's members."""
     if mode == "all":
         return torch.stack([_whole(network, batch, row, samples, seed) for row in range(len(batch.input_ids))], dim=1)
-    return head_probs(network, network.scaled(network.pooled(batch)), batch.evidence, mode=mode, samples=samples, seed=seed)
+    return head_probs(network, network.scaled(network.pooled(batch)), batch.evidence, head_passes(network, mode, samples, seed))
 
 
 @torch.inference_mode()
-def head_probs(network: GateNetwork, pooled: Tensor, evidence: Tensor, *, mode: McDropout, samples: int, seed: int) -> Tensor:
-    """As `mc_probs` for texts that were pooled already, shape (B, D); dropout over the heads or off."""
-    if mode == "off":
-        return network.heads(pooled, evidence)[0].softmax(-1).unsqueeze(0)
-    masks = [mask.to(pooled.device) for mask in head_masks(network, samples, seed)]
-    return network.heads(pooled.unsqueeze(0).expand(samples, -1, -1), evidence, masks)[0].softmax(-1)
+def head_probs(network: GateNetwork, scaled: Tensor, evidence: Tensor, passes: Passes) -> Tensor:
+    """As `mc_probs` for texts that were pooled and scaled already, shape (B, D)."""
+    return network.heads(scaled, evidence, passes)[0].softmax(-1)
 
 
 def mean_and_spread(probs: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,12 +70,14 @@ def _whole(network: GateNetwork, batch: Batch, row: int, samples: int, seed: int
     length = int(batch.attention_mask[row].sum())
     ids, attention, query = (tensor[row : row + 1, :length].expand(samples, -1)
                              for tensor in (batch.input_ids, batch.attention_mask, batch.query_mask))
-    copies = Batch(ids, attention, query, batch.evidence[row : row + 1].expand(samples, -1))
+    copies = Batch(ids, attention, query, batch.evidence[row : row + 1])
     with _drawing, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network.train()
         try:
-            logits: Tensor = network(copies)[0]
+            texts = network.scaled(network.pooled(copies)).unsqueeze(1)
+            passes = Passes(torch.arange(samples) % network.config.members, (None, None, None))
+            logits = network.heads(texts, batch.evidence[row : row + 1], passes)[0].squeeze(1)
         finally:
             network.eval()
     return logits.softmax(-1)

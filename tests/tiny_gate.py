@@ -30,7 +30,8 @@ STATES = (
 
 def tiny_gate(encoder: Path, *, seed: int = 0, **options: Any) -> tuple[GateNetwork, StateEncoder, Any]:
     """A network with fresh heads, what encodes states for it, and its tokenizer; `options` are `NetworkConfig`'s."""
-    config = NetworkConfig(**{"encoder": str(encoder), "max_tokens": TOKENS, "hidden": 8, "text_width": 4} | options)
+    sizes: dict[str, Any] = {"max_tokens": TOKENS, "hidden": 8, "text_width": 4, "members": 3, "pooling": "query", "previous_queries": 2}
+    config = NetworkConfig(str(encoder), **(sizes | options))
     network, tokenizer = build_network(config, seed=seed)
     return network, StateEncoder(tokenizer, config.max_tokens, config.previous_queries), tokenizer
 
@@ -44,10 +45,11 @@ def tiny_policy(encoder: Path, decision: DecisionConfig, **options: Any) -> Netw
 @torch.no_grad()
 def constant_gate(probability: float, **options: Any) -> GateNetwork:
     """A network over evidence alone that gives every state this probability of NO_FETCH, whatever is dropped."""
-    network = GateNetwork(None, 4, NetworkConfig(**{"text": False, "hidden": 8} | options))
+    sizes: dict[str, Any] = {"text": False, "hidden": 8, "members": 1}
+    network = GateNetwork(None, 4, NetworkConfig(**(sizes | options)))
     for parameter in network.parameters():
         parameter.zero_()
-    network.action.bias[1] = math.log(probability / (1.0 - probability))
+    network.action.bias[..., 1] = math.log(probability / (1.0 - probability))
     return network.eval()
 
 
@@ -55,7 +57,7 @@ def constant_gate(probability: float, **options: Any) -> GateNetwork:
 def similarity_gate(gain: float = 4.0, **options: Any) -> GateNetwork:
     """A network over evidence alone whose P(NO_FETCH) rises with the top-1 similarity; one unit carries it, so dropping one matters."""
     network = constant_gate(0.5, **options)
-    network.body.weight[0, EVIDENCE.index("top1_similarity")] = 2.0
-    network.deep.weight[0, 0] = 2.0
-    network.action.weight[1, 0] = gain
+    network.body.weight[:, EVIDENCE.index("top1_similarity"), 0] = 2.0  # (M, in, out)
+    network.deep.weight[:, 0, 0] = 2.0
+    network.action.weight[:, 0, 1] = gain
     return network

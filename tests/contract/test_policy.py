@@ -1,7 +1,10 @@
-"""What every Policy must do: the rules and the scripted fake alike."""
+"""What every Policy must do: the rules, learned gates and the scripted fake alike."""
 
 import math
+import tempfile
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,14 +12,35 @@ from hypothesis import strategies as st
 
 from chat.ports import Policy
 from chat.types import Action, Evidence, State
+from policy.decide import DecisionConfig, NetworkPolicy
+from policy.encoding import StateEncoder
+from policy.network import GateNetwork
 from policy.rules import AlwaysFetch, EvidenceRule, NeverFetch
 from tests.fakes import ScriptedPolicy
+from tests.tiny_encoder import make_tiny_encoder
+from tests.tiny_gate import tiny_gate
+
+
+@cache
+def built(dropout: float) -> tuple[GateNetwork, StateEncoder]:
+    """A network over a tiny BERT. What is built once is read by many policies, as by many threads."""
+    with tempfile.TemporaryDirectory() as folder:
+        network, states, _ = tiny_gate(make_tiny_encoder(Path(folder) / "encoder"), dropout=dropout)
+    return network, states
+
+
+def learned(skip_threshold: float = 0.5, dropout: float = 0.2) -> NetworkPolicy:
+    return NetworkPolicy(*built(dropout), DecisionConfig(skip_threshold=skip_threshold, samples=5), f"tiny:{skip_threshold}")
+
 
 POLICIES: dict[str, Callable[[], Policy]] = {
     "always": AlwaysFetch,
     "never": NeverFetch,
     "evidence": EvidenceRule,
     "evidence at zero": lambda: EvidenceRule(0.0),
+    "learned": learned,
+    "learned, never certified": lambda: learned(1.01),
+    "learned, to skip": lambda: learned(0.0, dropout=0.0),
     "scripted": ScriptedPolicy,
     "scripted to skip": lambda: ScriptedPolicy((Action.NO_FETCH,)),
 }
@@ -77,7 +101,8 @@ def test_a_decision_does_not_depend_on_what_was_decided_before(make: Callable[[]
 @given(state=states)
 def test_a_certain_policy_takes_the_action_that_its_probability_says(make: Callable[[], Policy], state: State) -> None:
     decision = make().decide(state)
-    if decision.behavior_prob == 1.0:
+    learned_threshold = decision.policy_version.startswith("tiny:")  # it skips from a threshold of its own on
+    if decision.behavior_prob == 1.0 and not learned_threshold:
         assert (decision.fetch_probability >= 0.5) is (decision.action is Action.FETCH)
 
 

@@ -15,6 +15,7 @@ from policy.encoder import ENCODER_DEFAULT, GPT2_ROLES, SPECIAL_TOKENS, add_spec
 from policy.errors import CheckpointError
 from tests.unit.policy.conftest import TEXTS
 
+
 @pytest.fixture
 def copy(bert: Path, tmp_path: Path) -> Path:
     """A folder of the tiny BERT that a test may damage."""

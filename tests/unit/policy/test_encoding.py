@@ -176,8 +176,8 @@ def test_the_packaged_encoders_tokenizer_has_the_layout_too() -> None:
 
     _, tokenizer = build_network(NetworkConfig(), seed=0)
     ids = StateEncoder(tokenizer, DEFAULT_MAX_TOKENS).ids(State(("block my card",), (Action.FETCH,), "[FETCH] and then?", None))
-    assert tokenizer.convert_ids_to_tokens(ids) == ["[CLS]", "block", "my", "card", "[SEP]", "[FETCH]", "[", "fetch", "]", "and", "then", "?",
-                                                    "[SEP]"]
+    expected = "[CLS] block my card [SEP] [FETCH] [ fetch ] and then ? [SEP]"
+    assert tokenizer.convert_ids_to_tokens(ids) == expected.split()
 
 
 def test_each_evidence_feature_stands_in_its_column() -> None:
@@ -186,27 +186,31 @@ def test_each_evidence_feature_stands_in_its_column() -> None:
         prompt_faqs=6, fetched_in_prompt=2, fetch_characters=3000, previous_similarity=0.375, joined_top1_similarity=0.625,
         joined_top1_in_prompt=True, joined_prompt_similarity=0.5, joined_top1_same=True,
     )
-    (row,) = evidence_features([State((), (), "five words are in here", found)])
+    (row,) = evidence_features([State(("one",), (None,), "and does that one count?", found)])
     assert dict(zip(EVIDENCE, row.tolist(), strict=True)) == {
         "has_evidence": 1.0, "top1_similarity": 0.75, "margin": 0.125, "top1_over_last": 0.25, "top1_in_prompt": 1.0, "fetched_before": 1.0,
         "turns_since_fetch": 0.5, "has_prompt_faqs": 1.0, "prompt_faqs": 1.5, "fetched_in_prompt": 0.5, "prompt_similarity": 0.25,
         "prompt_over_top1": -0.5, "has_previous": 1.0, "previous_similarity": 0.375, "joined_top1_similarity": 0.625,
         "joined_top1_in_prompt": 1.0, "joined_top1_same": 1.0, "joined_prompt_similarity": 0.5, "joined_prompt_over_top1": -0.125,
-        "fetch_kilocharacters": 1.5, "query_words": 0.5,
+        "fetch_kilocharacters": 1.5, "previous_queries": 0.5, "query_words": 0.5,
+        "question_mark": 1.0, "points_back": 1.0, "small_talk": 0.0,
     }
 
 
-def test_without_evidence_every_column_but_the_querys_length_is_zero() -> None:
-    (row,) = evidence_features([State((), (), "two words", None)])
-    assert row.tolist() == [0.0] * (len(EVIDENCE) - 1) + [np.float32(0.2)]
+def test_without_evidence_every_column_is_zero_but_what_needs_no_retrieval() -> None:
+    thanks, words = evidence_features([State((), (), "thanks", None), State(("a", "b"), (None, None), "two words", None)])
+    assert {name: value for name, value in zip(EVIDENCE, thanks.tolist(), strict=True) if value} == {
+        "query_words": pytest.approx(0.1), "small_talk": 1.0}
+    assert {name: value for name, value in zip(EVIDENCE, words.tolist(), strict=True) if value} == {
+        "previous_queries": 1.0, "query_words": pytest.approx(0.2)}
 
 
 def test_what_is_unknown_differs_from_what_is_zero() -> None:
     bare = Evidence(None, None, top1_in_prompt=False, turns_since_fetch=None)
     zero = replace(bare, turns_since_fetch=0, prompt_similarity=0.0, previous_similarity=0.0)
     unknown, none, zeros = evidence_features([State((), (), "", one) for one in (None, bare, zero)])
-    assert [name for name, value in zip(EVIDENCE, none - unknown, strict=True) if value] == ["has_evidence"]
-    assert [name for name, value in zip(EVIDENCE, zeros - none, strict=True) if value] == ["fetched_before", "has_prompt_faqs", "has_previous"]
+    changed = [[name for name, value in zip(EVIDENCE, difference, strict=True) if value] for difference in (none - unknown, zeros - none)]
+    assert changed == [["has_evidence"], ["fetched_before", "has_prompt_faqs", "has_previous"]]
 
 
 @settings(deadline=None)

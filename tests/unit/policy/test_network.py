@@ -11,14 +11,14 @@ from torch import Tensor
 from policy.encoder import add_special_tokens, load_encoder
 from policy.encoding import EVIDENCE, Batch, evidence_features
 from policy.errors import CheckpointError
-from policy.network import GateNetwork, NetworkConfig, Pooling, Trainable, build_network, encoder_frozen, trained_names
+from policy.network import GateNetwork, NetworkConfig, Passes, Pooling, Trainable, build_network, encoder_frozen, trained_names
 from tests.tiny_encoder import DIMENSION, make_tiny_gpt2
-from tests.tiny_gate import STATES, constant_gate, tiny_gate
+from tests.tiny_gate import STATES, tiny_gate
 from tests.unit.policy.conftest import TEXTS
 
 TRAINABLE: tuple[Trainable, ...] = ("head", "top_layers", "lora", "full")
 POOLING: tuple[Pooling, ...] = ("cls", "mean", "query", "last")
-HEADS = {"read", "body", "deep", "action", "value"}
+HEADS = {"read", "body", "deep", "action", "value", "verdict"}
 
 
 def learning(network: GateNetwork) -> set[str]:
@@ -36,12 +36,12 @@ def test_every_encoder_gives_two_logits_and_a_value_and_learns_where_it_may(trai
     network, states, _ = tiny_gate(encoder, trainable=trainable, text_dropout=0.0)
     assert not network.training
     found, values = network(states.batch(STATES))
-    assert (found.shape, values.shape) == ((len(STATES), 2), (len(STATES),))
+    assert (found.shape, values.shape) == ((3, len(STATES), 2), (3, len(STATES)))
     assert torch.isfinite(found).all()
-    (found[:, 0].sum() + values.sum()).backward()
+    (found[..., 0].sum() + values.sum()).backward()
     reached = {name for name, one in network.named_parameters() if one.grad is not None}
-    assert reached == {name for name, one in network.named_parameters() if one.requires_grad}
-    assert {name.split(".")[0] for name in reached} - {"encoder"} == HEADS
+    assert {name.split(".")[0] for name in reached} - {"encoder"} == HEADS - {"verdict"}, "it has a loss of its own"
+    assert reached == {name for name, one in network.named_parameters() if one.requires_grad and not name.startswith("verdict.")}
     assert encoder_frozen(network) is (trainable == "head")
 
 
@@ -51,7 +51,7 @@ def test_just_what_was_asked_for_learns(trainable: Trainable, tmp_path: Path) ->
     assert network.encoder is not None
     everything = {name for name, _ in network.encoder.named_parameters()}
     updates = {name for name in everything if "lora_" in name}
-    expected = {"head": set[str](), "lora": updates, "full": everything,
+    expected: dict[str, set[str]] = {"head": set(), "lora": updates, "full": everything,
                 "top_layers": {name for name in everything if name.startswith(("h.1.", "h.2."))}}
     assert learning(network) == expected[trainable]
     assert len(updates) == (6 if trainable == "lora" else 0), "two matrices beside c_attn in each layer"
@@ -116,26 +116,26 @@ def test_padding_does_not_change_what_a_state_gives(trainable: Trainable, poolin
     together = logits(network, states.batch(STATES))
     assert len({len(states.ids(state)) for state in STATES}) == len(STATES), "each is padded to another length"
     for row, state in enumerate(STATES):
-        assert torch.allclose(logits(network, states.batch([state]))[0], together[row], atol=1e-5)
+        assert torch.allclose(logits(network, states.batch([state]))[:, 0], together[:, row], atol=1e-5)
     batch = states.batch(STATES)
     garbage = replace(batch, input_ids=torch.where(batch.attention_mask == 1, batch.input_ids, 7))
     assert torch.allclose(logits(network, garbage), together, atol=1e-5)
 
 
 def test_a_network_that_reads_no_text_needs_no_encoder() -> None:
-    network = GateNetwork(None, DIMENSION, NetworkConfig(text=False))
+    network = GateNetwork(None, DIMENSION, NetworkConfig(text=False, members=2))
     evidence = torch.from_numpy(evidence_features(STATES))
     empty = torch.zeros(len(STATES), 5, dtype=torch.int64)
     found, values = network(Batch(empty, empty, empty, evidence))
-    assert (found.shape, values.shape) == ((len(STATES), 2), (len(STATES),))
+    assert (found.shape, values.shape) == ((2, len(STATES), 2), (2, len(STATES)))
     assert (network.read, encoder_frozen(network)) == (None, True)
 
 
 def test_a_built_network_that_reads_no_text_has_none_of_the_encoder(encoder: Path) -> None:
     network, states, _ = tiny_gate(encoder, text=False)
     assert network.encoder is None
-    same = [replace(state, query="words", previous_queries=(), previous_actions=()) for state in STATES]
-    assert torch.equal(logits(network, states.batch(same)), logits(network, states.batch([replace(state, query="other") for state in same])))
+    one, other = ([replace(state, query=query) for state in STATES] for query in ("words", "others"))
+    assert torch.equal(logits(network, states.batch(one)), logits(network, states.batch(other)))
 
 
 def test_a_network_without_evidence_does_not_see_it(encoder: Path) -> None:
@@ -162,14 +162,33 @@ def test_inputs_are_standardised_by_training_states_and_a_constant_one_stays_fin
     assert torch.isfinite(logits(network, batch)).all()
 
 
-def test_masks_take_the_place_of_dropout_at_three_sites() -> None:
-    network = constant_gate(0.5)
-    assert network.mask_widths == (len(EVIDENCE), 8, 8)
-    evidence = torch.from_numpy(evidence_features(STATES))
-    ones = [torch.ones(3, 1, width) for width in network.mask_widths]
-    found, values = network.heads(torch.zeros(3, len(STATES), 0), evidence, ones)
-    assert (found.shape, values.shape) == ((3, len(STATES), 2), (3, len(STATES)))
-    assert torch.equal(found[1], network.heads(torch.zeros(len(STATES), 0), evidence)[0])
+def test_masks_take_the_place_of_dropout_at_three_sites(bert: Path) -> None:
+    network, states, _ = tiny_gate(bert)
+    batch = states.batch(STATES)
+    assert network.mask_widths == (4 + len(EVIDENCE), 8, 8)
+    first, second, third = (torch.ones(2, 1, width) for width in network.mask_widths)
+    with torch.inference_mode():
+        texts = network.scaled(network.pooled(batch))
+        found, values = network.heads(texts, batch.evidence, Passes(torch.tensor([2, 0]), (first, second, third)))
+        assert (found.shape, values.shape) == ((2, len(STATES), 2), (2, len(STATES)))
+        assert torch.equal(found, logits(network, batch)[[2, 0]])
+        blind, _ = network.heads(texts, batch.evidence, Passes(torch.tensor([2, 0]), (first, second, 0.0 * third)))
+    assert torch.equal(blind, network.action.bias[[2, 0]].expand(2, len(STATES), 2))
+
+
+def test_members_begin_differently_and_one_of_them_alone_is_a_plain_network(bert: Path) -> None:
+    network, states, _ = tiny_gate(bert)
+    batch = states.batch(STATES)
+    together = logits(network, batch)
+    assert (together[0] - together[1]).abs().max() > 0.01
+    with torch.inference_mode():
+        text = torch.tanh(network.scaled(network.pooled(batch)) @ network.read.weight[1] + network.read.bias[1])  # type: ignore[union-attr]
+        seen = (batch.evidence - network.evidence_mean) / network.evidence_scale
+        hidden = torch.cat([text, seen], dim=1)
+        for layer in (network.body, network.deep):
+            hidden = torch.tanh(hidden @ layer.weight[1] + layer.bias[1])
+        alone = hidden @ network.action.weight[1] + network.action.bias[1]
+    assert torch.allclose(together[1], alone, atol=1e-5)
 
 
 INVALID: list[tuple[dict[str, Any], str]] = [
@@ -181,6 +200,8 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"lora_rank": 0}, "lora_rank: expected 1 or more, got 0"),
     ({"hidden": 0}, "hidden: expected 1 or more, got 0"),
     ({"text_width": -1}, "text_width: expected 1 or more, got -1"),
+    ({"members": 0}, "members: expected at least 1, got 0"),
+    ({"previous_queries": -1}, "previous_queries: expected 0 or more, got -1"),
 ]
 
 
