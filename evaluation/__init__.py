@@ -1,1 +1,1 @@
-"""Measuring: labelled data sets, how varied they are, thresholds, benchmarks. Rollouts and statistics come with the learned gate."""
+"""Measuring: labelled sessions and their replays, gates and what they save and harm, certified thresholds, statistics, benchmarks."""

@@ -68,7 +68,7 @@ def load_policies(name: str, seeds: int = 1) -> tuple[list[Policy], PolicyRecord
     """
     if name in RULES:
         return [RULES[name]()], None
-    folder = policy_folder(name)
+    folder = policy_folder(name, *RULES)
     folders = [folder] if (folder / RECORD).exists() else sorted(folder.glob(f"seed-*/{RECORD}"), key=_seed)
     folders = [one.parent if one.name == RECORD else one for one in folders][:seeds]
     if len(folders) < seeds:
@@ -88,9 +88,9 @@ def _frugal(record: PolicyRecord | None, sessions: Sequence[Session], world: Wor
     if record is not None and record.data.get("knowledge_base") == kb_version:
         return record.frugal, "dev"
     try:
-        return frugal(sweep(read_helpdesk("dev"), world)).setting, "dev"
+        return frugal(sweep(read_helpdesk("dev"), world)), "dev"
     except DatasetError:  # another knowledge base: the help desk's labels aren't about it
-        return frugal(sweep(sessions, world)).setting, "these sessions"
+        return frugal(sweep(sessions, world)), "these sessions"
 
 
 def _static_threshold(record: PolicyRecord | None, retriever: Any) -> float | None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chat.prompt import PAPER, PromptSettings
 from evaluation.datasets import Session
@@ -22,29 +23,38 @@ SWEEP = tuple(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SettingFigures:
-    """What fetching on every turn costs and brings in one setting."""
+@dataclass(frozen=True, slots=True, eq=False)
+class SettingCounts:
+    """What fetching on every turn costs and brings in one setting, by conversation; shape (C,)."""
 
     setting: PromptSettings
-    tokens: int
-    accuracy: float
-    """Share of Good answers among the scored turns."""
+    tokens: NDArray[np.float64]
+    good: NDArray[np.float64]
+    scored: NDArray[np.float64]
+    """Turns with a verdict."""
 
 
-def sweep(sessions: Sequence[Session], world: World, settings: Sequence[PromptSettings] = SWEEP) -> tuple[SettingFigures, ...]:
-    """The figures of each setting, `paper` first."""
-    return tuple(_figures(sessions, world, setting) for setting in dict.fromkeys((PAPER, *settings)))
+def sweep(sessions: Sequence[Session], world: World, settings: Sequence[PromptSettings] = SWEEP) -> tuple[SettingCounts, ...]:
+    """The counts of each setting, `paper` first."""
+    return tuple(_counts(sessions, world, setting) for setting in dict.fromkeys((PAPER, *settings)))
 
 
-def frugal(figures: Sequence[SettingFigures], margin: float = MARGIN) -> SettingFigures:
-    """The cheapest setting whose accuracy is at most `margin` below the best, of those that cost no more than the first, `paper`."""
-    affordable = [one for one in figures if one.tokens <= figures[0].tokens]
-    best = max(one.accuracy for one in affordable)
-    return min((one for one in affordable if one.accuracy >= best - margin), key=lambda one: one.tokens)
+def frugal(counts: Sequence[SettingCounts], margin: float = MARGIN, among: NDArray[np.int64] | None = None) -> PromptSettings:
+    """The cheapest setting whose accuracy is at most `margin` below the best, of those that cost no more than the first, `paper`.
+
+    `among` numbers the conversations that choose; None: all of them.
+    """
+    chosen = np.arange(len(counts[0].tokens)) if among is None else among
+    tokens = np.array([one.tokens[chosen].sum() for one in counts])
+    accuracy = np.array([one.good[chosen].sum() / max(1.0, one.scored[chosen].sum()) for one in counts])
+    affordable = tokens <= tokens[0]
+    good_enough = affordable & (accuracy >= accuracy[affordable].max() - margin)
+    return counts[int(np.argmin(np.where(good_enough, tokens, np.inf)))].setting
 
 
-def _figures(sessions: Sequence[Session], world: World, setting: PromptSettings) -> SettingFigures:
-    arms = [arm for replay in replays(sessions, with_setting(world, setting)) for arm in always(replay)]
-    good = [arm.good for arm in arms if arm.good is not None]
-    return SettingFigures(setting, sum(arm.tokens for arm in arms), float(np.mean(good)) if good else 0.0)
+def _counts(sessions: Sequence[Session], world: World, setting: PromptSettings) -> SettingCounts:
+    arms = [always(replay) for replay in replays(sessions, with_setting(world, setting))]
+    rows = [(sum(arm.tokens for arm in play), sum(bool(arm.good) for arm in play), sum(arm.good is not None for arm in play))
+            for play in arms]
+    tokens, good, scored = np.array(rows, dtype=float).reshape(-1, 3).T
+    return SettingCounts(setting, tokens, good, scored)

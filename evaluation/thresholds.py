@@ -24,7 +24,8 @@ STATIC_THRESHOLDS = tuple(round(0.98 - 0.01 * n, 2) for n in range(49))
 def certified_skips(graph: StateGraph, scores: Floats, *, budget: float = BUDGET, weights: Weights | None = None) -> Certificate:
     """The laxest skip threshold on `scores`, shape (N,), that keeps the budget. The grid is quantiles of the scores alone."""
     drawn = resampled(len(graph.starts)) if weights is None else weights
-    grid = np.unique(np.quantile(scores[graph.decided], np.linspace(0.0, 1.0, STEPS)))[::-1]
+    decided = scores[graph.decided]
+    grid = np.unique(np.quantile(decided, np.linspace(0.0, 1.0, STEPS)))[::-1] if len(decided) else np.zeros(0)
     return fixed_sequence(grid.tolist(), lambda threshold: graph_skips(graph, scores >= threshold), drawn, budget=budget)
 
 

@@ -88,9 +88,11 @@ class Prepared:
     texts: dict[NetworkConfig, TextReader] = field(default_factory=dict)
 
 
-def prepared(data: GateData, config: GateConfig, progress: Callable[[int], None] | None = None) -> Prepared:
-    """Choose the settings on dev, and lay out the states of every split. `progress` is told of each conversation."""
-    chosen = frugal(sweep(data.dev, data.world)).setting
+def prepared(data: GateData, config: GateConfig, progress: Callable[[int], None] | None = None, *,
+             chosen: PromptSettings | None = None) -> Prepared:
+    """Choose the frugal setting on dev unless it is given, and lay out the states of every split. `progress` is told of each
+    conversation."""
+    chosen = chosen or frugal(sweep(data.dev, data.world))
     prompt = config.prompt or chosen
     graphs, tokens = {}, {}
     for split in ("train", "dev", "calibration"):

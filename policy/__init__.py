@@ -1,1 +1,1 @@
-"""Policies: State in, Decision out. Now the rules; the learned gate is to come."""
+"""Policies: State in, Decision out. Rules, and the learned gate: its network, training, certainty and folder."""

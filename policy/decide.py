@@ -17,7 +17,7 @@ from chat.types import Action, Decision, State
 from policy.encoding import StateEncoder
 from policy.errors import PolicyError
 from policy.network import GateNetwork
-from policy.uncertainty import McDropout, mc_probs, mean_and_spread
+from policy.uncertainty import McDropout, head_passes, mc_probs, mean_and_spread
 
 BATCH = 64
 
@@ -70,6 +70,8 @@ class NetworkPolicy:
         self._encoder = encoder
         self._config = config
         self._version = version
+        self._passes = head_passes(network, config.mc_dropout, config.samples, config.seed)
+        """The same for every state, so they are drawn once."""
         self._exploration = exploration or Exploration()
         self._rng = rng or random.SystemRandom()
 
@@ -81,6 +83,15 @@ class NetworkPolicy:
     def name(self) -> str:
         """As a gate among others."""
         return self._version
+
+    @property
+    def network(self) -> GateNetwork:
+        return self._network
+
+    @property
+    def encoder(self) -> StateEncoder:
+        """What makes of a state what the network reads."""
+        return self._encoder
 
     @property
     def config(self) -> DecisionConfig:
@@ -111,7 +122,8 @@ class NetworkPolicy:
         means, spreads = [np.zeros(0)], [np.zeros(0)]
         for first in range(0, len(states), BATCH):
             batch = self._encoder.batch(states[first : first + BATCH])
-            probs = mc_probs(self._network, batch, mode=self._config.mc_dropout, samples=self._config.samples, seed=self._config.seed)
+            probs = mc_probs(self._network, batch, mode=self._config.mc_dropout, samples=self._config.samples, seed=self._config.seed,
+                             passes=self._passes)
             mean, spread = mean_and_spread(probs)
             means.append(mean[:, 1].double().cpu().numpy())
             spreads.append(spread.double().cpu().numpy())

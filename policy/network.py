@@ -42,8 +42,7 @@ class NetworkConfig:
     hidden: int = 32
     """Width of the heads' two common layers."""
     members: int = 10
-    """Heads that learn side by side from different beginnings and dropout; their mean is the policy, and each pass of MC dropout
-    takes the next one."""
+    """Heads that learn side by side from different beginnings and dropout; their mean is the policy."""
     text_dropout: float = 0.8
     """Of what the text layer reads, in training, in [0, 1)."""
     dropout: float = 0.2

@@ -8,7 +8,7 @@ where graphs and rewards come from (`evaluation/training.py`) and what is writte
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -59,6 +59,8 @@ class TrainConfig:
     """Weight of the loss of a head that predicts both arms' verdicts from what the policy stands on; 0 leaves it untrained."""
     normalize: bool = True
     """REINFORCE and PPO: advantages to mean 0 and variance 1."""
+    weight_clip: float = 5.0
+    """REINFORCE: largest importance weight of a member's probability over that of the mixture that drew the action."""
     ppo_passes: int = 4
     clip: float = 0.2
     value_coef: float = 0.5
@@ -239,14 +241,17 @@ class Trainer:
         logits, values, verdicts = (one.flatten(0, 1) for one in self._inputs.forward(self.network, nodes))
         actions = torch.from_numpy(walked.actions[rows]).repeat(members)
         wanted = targets[rows].repeat(members, *[1] * (targets.ndim - 1))
+        mixture = old_logits[:, nodes].softmax(-1).mean(dim=0).log()  # what drew the actions
+        old = mixture.gather(1, torch.from_numpy(walked.actions[rows]).unsqueeze(1)).squeeze(1).repeat(members)
         if kind in ("supervised", "best_of_k"):
             loss = objective.supervised_loss(logits, wanted, torch.ones(len(wanted)))
         elif kind == "all_action":
             loss = objective.all_action_loss(logits, wanted, entropy_coef=config.entropy_coef)
         elif kind == "reinforce":
-            loss = objective.policy_gradient_loss(logits, actions, wanted[:, 0], entropy_coef=config.entropy_coef)
+            drawn, own = old.exp(), logits.detach().softmax(-1).gather(1, actions.unsqueeze(1)).squeeze(1)
+            weights = objective.importance_weights(own, drawn, clip=config.weight_clip)
+            loss = objective.policy_gradient_loss(logits, actions, weights * wanted[:, 0], entropy_coef=config.entropy_coef)
         else:
-            old = old_logits[:, nodes].flatten(0, 1).log_softmax(-1).gather(1, actions.unsqueeze(1)).squeeze(1)
             loss = objective.ppo_loss(logits, values, actions, old, wanted[:, 0], wanted[:, 1], clip=config.clip,
                                       value_coef=config.value_coef, entropy_coef=config.entropy_coef)
             assert self.state.reference is not None
@@ -364,7 +369,7 @@ class TextReader:
 
     def __init__(self, encoder: StateEncoder) -> None:
         self.encoder = encoder
-        self._read: dict[State, Tensor] = {}
+        self._read: dict[tuple[int, ...], Tensor] = {}
 
     def pooled(self, network: GateNetwork, states: Sequence[State]) -> Tensor:
         """The encoder's reading of each state's text, not scaled, shape (N, D); (N, 0) where the network reads none."""
@@ -372,9 +377,9 @@ class TextReader:
             return torch.zeros(len(states), 0)
         if not encoder_frozen(network):
             return pooled_texts(network, self.encoder, states)
-        keys = [replace(state, evidence=None) for state in states]
-        new = [key for key in dict.fromkeys(keys) if key not in self._read]
-        self._read |= zip(new, pooled_texts(network, self.encoder, new), strict=True)
+        keys = [tuple(self.encoder.ids(state)) for state in states]
+        new = {key: state for key, state in zip(keys, states, strict=True) if key not in self._read}
+        self._read |= zip(new, pooled_texts(network, self.encoder, list(new.values())), strict=True)
         return torch.stack([self._read[key] for key in keys])
 
 

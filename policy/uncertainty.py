@@ -1,6 +1,6 @@
 """Monte Carlo dropout: how sure the network is, from K passes with units dropped (Gal & Ghahramani 2016).
 
-Each pass takes the next member of the ensemble too, so that what members disagree about counts. Masks are drawn by a seed that the
+Each pass goes through every member of the ensemble, so that what members disagree about counts. Masks are drawn by a seed that the
 policy holds, so a state always meets the same ones and decisions are deterministic. Over the heads alone, the encoder is run once and K
 light passes follow in one batched product; over the whole network, K copies of the state go through the encoder together. Leaves out
 what is decided by it (`decide.py`).
@@ -22,32 +22,37 @@ _drawing = threading.Lock()
 
 
 def head_passes(network: GateNetwork, mode: McDropout, samples: int, seed: int) -> Passes:
-    """The passes through the heads: K that drop units and take the ensemble's members in turn, or each member once with dropout off."""
+    """The passes through the heads: K through every member, each dropping units of its own, or one with dropout off."""
     members = network.config.members
     if mode == "off":
         return Passes(torch.arange(members), (None, None, None))
     generator = torch.Generator().manual_seed(seed)
     keep = 1.0 - network.config.dropout
-    first, second, third = ((torch.rand(samples, 1, width, generator=generator) < keep).float() / keep for width in network.mask_widths)
-    return Passes(torch.arange(samples) % members, (first, second, third))
+    rows = samples * members
+    first, second, third = ((torch.rand(rows, 1, width, generator=generator) < keep).float() / keep for width in network.mask_widths)
+    return Passes(torch.arange(members).repeat(samples), (first, second, third))
 
 
 @torch.inference_mode()
-def mc_probs(network: GateNetwork, batch: Batch, *, mode: McDropout, samples: int, seed: int) -> Tensor:
-    """Probabilities of (FETCH, NO_FETCH) in each of K passes, shape (K, B, 2); with dropout off, K is the ensemble's members."""
+def mc_probs(network: GateNetwork, batch: Batch, *, mode: McDropout, samples: int, seed: int, passes: Passes | None = None) -> Tensor:
+    """Probabilities of (FETCH, NO_FETCH) of each of M members in each of K passes, shape (K M, B, 2); K is 1 with dropout off.
+
+    `passes` are the `head_passes` of these arguments, where they were drawn before; the whole network draws its own.
+    """
     if mode == "all":
         return torch.stack([_whole(network, batch, row, samples, seed) for row in range(len(batch.input_ids))], dim=1)
-    return head_probs(network, network.scaled(network.pooled(batch)), batch.evidence, head_passes(network, mode, samples, seed))
+    drawn = head_passes(network, mode, samples, seed) if passes is None else passes
+    return head_probs(network, network.scaled(network.pooled(batch)), batch.evidence, drawn)
 
 
 @torch.inference_mode()
 def head_probs(network: GateNetwork, scaled: Tensor, evidence: Tensor, passes: Passes) -> Tensor:
     """As `mc_probs` for texts that were pooled and scaled already, shape (B, D)."""
-    return network.heads(scaled, evidence, passes)[0].softmax(-1)
+    return network.action(network.trunk(scaled, evidence, passes), passes.members).softmax(-1)
 
 
 def mean_and_spread(probs: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean probability of each action (B, A), and the standard deviation of P(NO_FETCH) over the passes (B,), of mc_probs (K, B, A)."""
+    """Mean probability of each action (B, A), and the standard deviation of P(NO_FETCH) over the passes (B,), of mc_probs (K M, B, A)."""
     return probs.mean(dim=0), probs[..., 1].std(dim=0, correction=0)
 
 
@@ -75,8 +80,9 @@ def _whole(network: GateNetwork, batch: Batch, row: int, samples: int, seed: int
         torch.manual_seed(seed)
         network.train()
         try:
-            texts = network.scaled(network.pooled(copies)).unsqueeze(1)
-            passes = Passes(torch.arange(samples) % network.config.members, (None, None, None))
+            members = network.config.members
+            texts = network.scaled(network.pooled(copies)).repeat_interleave(members, dim=0).unsqueeze(1)
+            passes = Passes(torch.arange(members).repeat(samples), (None, None, None))
             logits = network.heads(texts, batch.evidence[row : row + 1], passes)[0].squeeze(1)
         finally:
             network.eval()

@@ -1,1 +1,1 @@
-"""Judges, rubric, reward shaping, people's feedback: empty until the learned gate is built."""
+"""What an answer is worth: readers and judges of replays, verdicts and tokens to rewards. People's feedback is to come."""

@@ -14,6 +14,8 @@ from kb.embedder import DEFAULT_MODEL
 
 LLMKind = Literal["extractive", "openai", "local"]
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+DEFAULT_POLICY = "evidence"
+LEARNED = "A learned policy brings its own, unless this is set."
 
 
 class Settings(BaseSettings):
@@ -33,7 +35,9 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("var"), description="Where the log, the made index and the secret are kept.")
     database: str = Field("", description="Conversation log: a file or an SQLAlchemy URL; default `log.db` in the data folder.")
 
-    policy: str = Field("evidence", description="always, never or evidence.")
+    policy: str = Field(DEFAULT_POLICY, description="always, never, evidence, demo (the learned gate that ships) or a policy folder.")
+    explore_to_fetch: float = Field(0.0, ge=0, lt=1, description="Rate at which a learned policy fetches where it would skip.")
+    explore_to_skip: float = Field(0.0, ge=0, lt=1, description="Rate at which a learned policy skips where it would fetch.")
     llm: LLMKind = Field("extractive", description="extractive needs no LLM; openai: any compatible server; local: transformers.")
     llm_model: str = Field("", description="Model name at the server, or the folder or hub id of a local model.")
     llm_base_url: str = Field("", description="Base URL of an OpenAI-compatible server; empty is the SDK's default.")
@@ -41,12 +45,14 @@ class Settings(BaseSettings):
     llm_timeout: float = Field(120.0, gt=0, description="Seconds for a whole answer.")
     prices: Path | None = Field(None, description="Price table (JSON) instead of the bundled one.")
 
-    k: int = Field(3, ge=1, le=20, description="FAQs that a fetch adds to the prompt.")
-    history_turns: int = Field(2, ge=0, le=20, description="Past exchanges in the prompt.")
-    history_faqs: HistoryFaqs = Field("all", description="Which FAQs stay with a past turn: all, cited or none.")
-    repeats: bool = Field(False, description="Show a fetched FAQ again when it is in the prompt already.")
+    k: int = Field(3, ge=1, le=20, description=f"FAQs that a fetch adds to the prompt. {LEARNED}")
+    history_turns: int = Field(2, ge=0, le=20, description=f"Past exchanges in the prompt. {LEARNED}")
+    history_faqs: HistoryFaqs = Field("all", description=f"Which FAQs stay with a past turn: all, cited or none. {LEARNED}")
+    faq_turns: int | None = Field(None, ge=0, le=20, description=f"Last exchanges that keep their FAQs; not set: all. {LEARNED}")
+    repeats: bool = Field(False, description=f"Show a fetched FAQ again when it is in the prompt already. {LEARNED}")
     min_similarity: float = Field(0.0, ge=-1, le=1, description="Cosine that an FAQ must reach to be fetched.")
-    static_threshold: float | None = Field(None, ge=-1, le=1, description="Cosine from which an FAQ answers by itself; calibrate it first.")
+    static_threshold: float | None = Field(None, ge=-1, le=1, description="Cosine from which an FAQ answers by itself, or `off`; "
+                                           f"calibrate it first. {LEARNED}")
     fallback_threshold: float | None = Field(None, ge=-1, le=1, description="Cosine from which an FAQ stands in when the LLM fails.")
     evidence_threshold: float | None = Field(None, ge=-1, le=1, description="Similarity below which the evidence policy skips.")
 
@@ -59,6 +65,11 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("static_threshold", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        return None if value == "off" else value
 
     @property
     def loopback_only(self) -> bool:

@@ -6,7 +6,7 @@ import os
 import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from chat.errors import ChatError
@@ -23,7 +23,10 @@ from kb.folder import read_manifest
 from kb.index import passages
 from kb.retriever import FaqRetriever
 from kb.source import read_faqs
-from policy.rules import DEFAULT_MIN_SIMILARITY, AlwaysFetch, EvidenceRule, NeverFetch
+from policy.checkpoint import PolicyRecord, load_policy
+from policy.decide import Exploration
+from policy.rules import RULES, EvidenceRule
+from policy.shipped import policy_folder
 from service.components import Components
 from service.identity import TranscriptSigner
 from service.keys import parse_keys
@@ -55,14 +58,14 @@ class Chat:
 
 def build_chat(settings: Settings, track: Track = no_bar) -> Chat:
     """The turn pipeline that the settings describe. Raises: KbError, ChatError, ValueError that say what to mend."""
-    policy = build_policy(settings)
+    policy, record = build_policy(settings)
     prices = load_prices(settings.prices or BUNDLED)
     embedder, retriever = build_retriever(settings, track)
     counter = TiktokenCounter()
     llm = _build_llm(settings, embedder, counter)
     log = SqlConversationLog(database(settings))
     pipeline = TurnPipeline(retriever=retriever, policy=policy, llm=llm, log=log, counter=counter, prices=prices,
-                            config=_pipeline_config(settings))
+                            config=pipeline_config(settings, record, retriever.version))
     return Chat(pipeline, retriever, log)
 
 
@@ -100,13 +103,31 @@ def build_retriever(settings: Settings, track: Track = no_bar) -> tuple[Embedder
     return embedder, made
 
 
-def build_policy(settings: Settings) -> Policy:
-    """The policy of that name. Raises: ValueError."""
-    threshold = DEFAULT_MIN_SIMILARITY if settings.evidence_threshold is None else settings.evidence_threshold
-    policies: dict[str, Policy] = {"always": AlwaysFetch(), "never": NeverFetch(), "evidence": EvidenceRule(threshold)}
-    if settings.policy not in policies:
-        raise ValueError(f"policy: expected {', '.join(policies)}, got {settings.policy!r}")
-    return policies[settings.policy]
+def build_policy(settings: Settings) -> tuple[Policy, PolicyRecord | None]:
+    """The policy of that name or folder, and its record where it was learned. Raises: CheckpointError."""
+    if settings.policy == "evidence" and settings.evidence_threshold is not None:
+        return EvidenceRule(settings.evidence_threshold), None
+    if settings.policy in RULES:
+        return RULES[settings.policy](), None
+    folder = policy_folder(settings.policy, *RULES)
+    return load_policy(folder, Exploration(settings.explore_to_fetch, settings.explore_to_skip))
+
+
+def pipeline_config(settings: Settings, record: PolicyRecord | None, kb_version: str) -> PipelineConfig:
+    """How turns are served: as the policy was trained and calibrated, but for what was set. Raises: ValueError."""
+    prompt = _prompt_settings(settings, record)
+    static = settings.static_threshold
+    if record is not None and (trained_on := record.data.get("knowledge_base")) != kb_version:
+        logger.warning("policy %s was trained on knowledge base %s, and this is %s: what it saves and breaks here isn't known, and no FAQ "
+                       "answers by itself unless FETCHGATE_STATIC_THRESHOLD is set; see `fetchgate evaluate gate` first",
+                       record.version, trained_on or "unknown", kb_version)
+    elif record is not None and "static_threshold" not in settings.model_fields_set:
+        static = record.static_threshold
+    if record is not None and prompt != record.prompt:
+        logger.warning("policy %s was trained for %s, and the settings say %s: its certificate isn't about that", record.version,
+                       record.prompt, prompt)
+    return PipelineConfig(prompt=prompt, min_similarity=settings.min_similarity, static_threshold=static,
+                          fallback_threshold=settings.fallback_threshold)
 
 
 def database(settings: Settings) -> str:
@@ -142,10 +163,11 @@ def _needed(value: str, name: str) -> str:
     return value
 
 
-def _pipeline_config(settings: Settings) -> PipelineConfig:
-    prompt = PromptSettings(settings.k, settings.history_turns, settings.history_faqs, settings.repeats)
-    return PipelineConfig(prompt=prompt, min_similarity=settings.min_similarity, static_threshold=settings.static_threshold,
-                          fallback_threshold=settings.fallback_threshold)
+def _prompt_settings(settings: Settings, record: PolicyRecord | None) -> PromptSettings:
+    names = [field.name for field in fields(PromptSettings)]
+    if record is None:
+        return PromptSettings(**{name: getattr(settings, name) for name in names})
+    return replace(record.prompt, **{name: getattr(settings, name) for name in names if name in settings.model_fields_set})
 
 
 def _secret(settings: Settings) -> bytes:

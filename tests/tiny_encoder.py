@@ -9,7 +9,7 @@ LONGEST = 64
 """Tokens that the model reads at most."""
 
 
-def make_tiny_encoder(folder: Path, *, seed: int = 0) -> Path:
+def make_tiny_encoder(folder: Path, *, seed: int = 0, longest: int = LONGEST) -> Path:
     """Write the model into a folder. Another seed gives other weights."""
     import torch
     from sentence_transformers import SentenceTransformer
@@ -21,11 +21,11 @@ def make_tiny_encoder(folder: Path, *, seed: int = 0) -> Path:
     part = folder.with_name(f"{folder.name}-part")
     part.mkdir(parents=True)
     (part / "vocab.txt").write_text("\n".join(words) + "\n")
-    BertTokenizerFast(vocab=str(part / "vocab.txt"), model_max_length=LONGEST).save_pretrained(part)
+    BertTokenizerFast(vocab=str(part / "vocab.txt"), model_max_length=longest).save_pretrained(part)
     torch.manual_seed(seed)
     BertModel(BertConfig(vocab_size=len(words), hidden_size=DIMENSION, num_hidden_layers=1, num_attention_heads=2,
-                         intermediate_size=32, max_position_embeddings=LONGEST)).save_pretrained(part)
-    transformer = Transformer(str(part), max_seq_length=LONGEST)
+                         intermediate_size=32, max_position_embeddings=longest)).save_pretrained(part)
+    transformer = Transformer(str(part), max_seq_length=longest)
     SentenceTransformer(modules=[transformer, Pooling(DIMENSION)], device="cpu").save(str(folder))
     return folder
 

@@ -1,11 +1,14 @@
 """`fetchgate bench`: what the parts cost on this machine."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.cli.console import failures, progress_bar, stderr
+
+if TYPE_CHECKING:
+    from policy.decide import NetworkPolicy
 
 app = typer.Typer(no_args_is_help=True, help="Measure time and memory on this machine.")
 
@@ -36,6 +39,53 @@ def turn(
     for name, value in figures.items():
         print(f"{name:22} {value:.3g}" if isinstance(value, float) else f"{name:22} {value}")
     stderr.print("times in ms; ratios are medians over queries of this run", style="dim")
+
+
+@app.command()
+def gate(
+    policy: Annotated[str | None, typer.Option(help="demo, or a policy folder. Default: demo, or, where it doesn't ship, a network of the "
+                                                    "default configuration that nothing has trained: times are the same.")] = None,
+    states: Annotated[int, typer.Option(min=4, help="States to decide, from the help desk's training sessions.")] = 100,
+    repeats: Annotated[int, typer.Option(min=1, help="Times that each state is decided in each way; its median counts.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """A decision with MC dropout (K = 10) in the head, off, and in the whole network, against one forward of the same encoder."""
+    import json
+    from dataclasses import asdict
+
+    from evaluation.datasets import read_helpdesk
+    from evaluation.gate import flat
+    from evaluation.gate_bench import bench_gate, fetched_states
+    from evaluation.world import load_knowledge, make_world
+
+    with failures():
+        loaded, encoder = _gate(policy)
+        embedder, retriever = load_knowledge(None)
+        decided = fetched_states(read_helpdesk("train"), make_world(embedder, retriever), states)
+        figures = asdict(bench_gate(loaded, encoder, decided, repeats=repeats))
+    if as_json:
+        print(json.dumps(figures))
+        return
+    for name, value in flat(figures).items():
+        print(f"{name:22} {value:.3g}" if isinstance(value, float) else f"{name:22} {value}")
+    stderr.print("times in ms; ratios are medians over states of this run", style="dim")
+
+
+def _gate(name: str | None) -> "tuple[NetworkPolicy, str]":
+    """A policy and the name of its encoder."""
+    from policy.checkpoint import RECORD, load_policy
+    from policy.decide import DecisionConfig, NetworkPolicy
+    from policy.encoding import StateEncoder
+    from policy.network import NetworkConfig, build_network
+    from policy.shipped import DEMO, SHIPPED, policy_folder
+
+    if name is not None or (SHIPPED / RECORD).exists():
+        loaded, record = load_policy(policy_folder(DEMO if name is None else name))
+        return loaded, record.network.encoder
+    config = NetworkConfig()
+    network, tokenizer = build_network(config, seed=0)
+    states = StateEncoder(tokenizer, config.max_tokens, config.previous_queries)
+    return NetworkPolicy(network, states, DecisionConfig(), "untrained"), config.encoder
 
 
 @app.command()

@@ -18,7 +18,7 @@ BYE = {"/quit", "/exit", "/q"}
 def chat(
     faqs: Annotated[Path | None, typer.Option(help="FAQ file, .jsonl or .csv. Default: the help desk that ships.")] = None,
     kb: Annotated[Path | None, typer.Option(help="Index folder made by `fetchgate kb build`.")] = None,
-    policy: Annotated[str | None, typer.Option(help="always, never or evidence.")] = None,
+    policy: Annotated[str | None, typer.Option(help="always, never, evidence, demo, or a policy folder.")] = None,
     llm: Annotated[str | None, typer.Option(help="extractive, openai or local.")] = None,
     model: Annotated[str | None, typer.Option(help="Model name at the server, or folder or hub id of a local model.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a turn; questions come on stdin, one a line.")] = False,

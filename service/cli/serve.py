@@ -14,7 +14,7 @@ def serve(
     embedder: Annotated[str | None, typer.Option(help="Encoder for an FAQ file: the packaged default, a folder or a hub id.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; only loopback without API keys.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
-    policy: Annotated[str | None, typer.Option(help="always, never or evidence.")] = None,
+    policy: Annotated[str | None, typer.Option(help="always, never, evidence, demo, or a policy folder.")] = None,
     llm: Annotated[str | None, typer.Option(help="extractive, openai or local.")] = None,
     model: Annotated[str | None, typer.Option(help="Model name at the server, or folder or hub id of a local model.")] = None,
 ) -> None:

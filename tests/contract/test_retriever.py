@@ -1,12 +1,15 @@
 """Retrievers: what every one must do, the real one over either encoder and the fake."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 
 from chat.ports import Retriever
-from kb.embedder import EmbedderConfig, SentenceEmbedder
-from kb.index import Kind
+from kb.embedder import EmbedderConfig, Progress, SentenceEmbedder, Vectors
+from kb.index import Kind, passages
 from kb.retriever import FaqRetriever
-from kb.types import Faq
+from kb.types import Comparison, Faq
 from tests.fakes import FakeRetriever, HashEmbedder
 
 FAQS = (
@@ -83,3 +86,83 @@ def test_the_version_is_a_text_that_searching_does_not_change(retriever: Retriev
     retriever.search("refund", k=1, min_similarity=-1)
     assert version
     assert retriever.version == version
+
+
+IDS = tuple(faq.id for faq in FAQS)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_query_is_compared_with_an_faq_as_a_search_does(retriever: Retriever, query: str) -> None:
+    found = {hit.faq.id: hit.similarity for hit in retriever.search(query, k=len(FAQS), min_similarity=-1)}
+    assert retriever.compare(query, None, IDS).faqs == pytest.approx([found[faq_id] for faq_id in IDS], abs=1e-5)
+
+
+def test_a_comparison_keeps_the_order_that_it_was_asked_in_and_an_unknown_id_is_like_nothing(retriever: Retriever) -> None:
+    pay, gone, refund = retriever.compare("Which payment methods are there?", None, ("pay", "gone", "refund")).faqs
+    assert gone is None
+    assert retriever.compare("Which payment methods are there?", None, ("refund", "pay", "pay")).faqs == (refund, pay, pay)
+    assert pay == pytest.approx(1.0, abs=1e-5)
+    assert refund is not None
+    assert -1.0 <= refund < pay
+    assert retriever.compare("refund", None, ()).faqs == ()
+
+
+@pytest.mark.parametrize("query", ["", " ", "\n\t "])
+@pytest.mark.parametrize("previous", [None, "How do I get a refund?"])
+def test_a_blank_query_is_like_nothing(retriever: Retriever, query: str, previous: str | None) -> None:
+    assert retriever.compare(query, previous, ("pay", "gone")) == Comparison((None, None), None, (), None)
+
+
+@pytest.mark.parametrize("previous", [None, "", " \n"])
+def test_without_a_query_before_there_is_nothing_joined(retriever: Retriever, previous: str | None) -> None:
+    found = retriever.compare("refund", previous, ("refund",))
+    assert found.faqs == retriever.compare("refund", "How do I pay my bill?", ("refund",)).faqs
+    assert (found.previous, found.joined_faqs, found.joined_top1) == (None, (), None)
+
+
+def test_a_query_joined_with_itself_is_itself(retriever: Retriever) -> None:
+    query = "Which payment methods are there?"
+    found = retriever.compare(query, query, ("pay", "gone", "ship"))
+    assert found.previous == pytest.approx(1.0, abs=1e-5)
+    assert found.joined_faqs[1] is None
+    assert found.joined_faqs[::2] == pytest.approx(found.faqs[::2], abs=1e-5)
+    assert found.joined_top1 is not None
+    assert (found.joined_top1.faq.id, found.joined_top1.similarity) == ("pay", pytest.approx(1.0, abs=1e-5))
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_the_nearest_faq_to_both_queries_is_as_near_as_any(retriever: Retriever, query: str) -> None:
+    found = retriever.compare(query, "Where do you ship parcels?", (*IDS, "gone"))
+    assert found.joined_top1 is not None
+    assert found.joined_top1.faq in FAQS
+    assert len(found.joined_faqs) == len(FAQS) + 1
+    known = [cosine for cosine in found.joined_faqs if cosine is not None]
+    assert found.joined_top1.similarity == pytest.approx(max(known), abs=1e-5)
+    assert all(-1 <= cosine <= 1 for cosine in known)
+    assert found.previous is not None
+    assert -1 <= found.previous <= 1
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
+def test_two_queries_are_joined_by_the_direction_of_their_sum(kind: Kind) -> None:
+    embedder = HashEmbedder()
+    query, previous = "what about refunds", "Which payment methods are there?"
+    found = FaqRetriever.build(embedder, FAQS, kind=kind).compare(query, previous, IDS)
+    both = embedder.embed([query, previous])
+    joined = both.sum(axis=0) / np.linalg.norm(both.sum(axis=0))
+    nearest = [float((embedder.embed(passages(faq)) @ joined).max()) for faq in FAQS]
+    assert found.previous == pytest.approx(float(both[0] @ both[1]), abs=1e-6)
+    assert found.joined_faqs == pytest.approx(nearest, abs=1e-6)
+    assert found.joined_top1 is not None
+    assert found.joined_top1.faq.id == IDS[int(np.argmax(nearest))]
+
+
+def test_two_queries_that_point_opposite_ways_have_no_direction_together() -> None:
+    class Opposite(HashEmbedder):
+        def embed(self, texts: Sequence[str], *, progress: Progress | None = None) -> Vectors:
+            vectors = super().embed(["refund"] * len(texts))
+            return vectors * np.array([[-1.0 if text == "not" else 1.0] for text in texts], dtype=np.float32)
+
+    found = FaqRetriever.build(Opposite(), FAQS).compare("not", "refund", IDS)
+    assert found.previous == pytest.approx(-1.0, abs=1e-6)
+    assert found.joined_faqs == (0.0,) * len(FAQS)

@@ -102,7 +102,7 @@ def test_the_shipped_help_desk_is_what_is_served_by_default(served: tuple[str, P
     (("--faqs", "bad.csv"), {}, "bad.csv:1: question: expected this column"),
     (("--kb", "nowhere"), {}, "fetchgate kb build"),
     (("--kb", "damaged"), {}, "build the index anew"),
-    (("--policy", "psychic"), {}, "policy: expected always, never, evidence"),
+    (("--policy", "psychic"), {}, "policy: expected always, never, evidence, demo or a policy folder"),
     (("--kb", "INDEX", "--llm", "openai"), {}, "FETCHGATE_LLM_MODEL"),
     (("--kb", "INDEX", "--llm", "local", "--model", "./none"), {}, "./none"),
     (("--llm", "psychic"), {}, "llm"),

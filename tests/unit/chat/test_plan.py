@@ -14,7 +14,7 @@ from chat.types import Action, Evidence, Message, PastTurn, State
 from kb.errors import IndexFolderError
 from kb.types import Faq, Hit
 from policy.rules import EvidenceRule
-from tests.conversation import FAQS, HOURS, RETURNS, config, texts
+from tests.conversation import FAQS, HOURS, PARKING, RETURNS, config, texts
 from tests.fakes import FakeRetriever, InMemoryLog, ScriptedPolicy
 
 
@@ -46,6 +46,13 @@ def plan(
 ) -> Plan:
     planner = TurnPlanner(retriever or FakeRetriever(FAQS), policy or ScriptedPolicy(), log or InMemoryLog(), options or config())
     return planner.plan(messages(*said), owner, "c1")
+
+
+def first_figures(state: State) -> tuple[float | None, float | None, bool, int | None]:
+    """Top-1 similarity, margin, whether the top-1 stands in the prompt, turns since a fetch."""
+    found = state.evidence
+    assert found is not None
+    return found.top1_similarity, found.margin, found.top1_in_prompt, found.turns_since_fetch
 
 
 def test_a_fetch_puts_the_hits_into_the_prompt_best_first() -> None:
@@ -105,7 +112,9 @@ def test_the_state_holds_the_last_queries_with_their_actions_and_unknown_ones_as
 def test_a_policy_that_reads_no_previous_query_sees_none() -> None:
     policy = ScriptedPolicy()
     plan("q1", "a1", "now", log=Remembering(FETCHED), policy=policy, options=config(state_queries=0))
-    assert policy.states == [State((), (), "now", Evidence(None, None, False, 0))]
+    (state,) = policy.states
+    assert (state.previous_queries, state.previous_actions, state.query) == ((), (), "now")
+    assert first_figures(state) == (None, None, False, 0)
 
 
 def test_a_turn_without_past_does_not_read_the_log() -> None:
@@ -125,7 +134,7 @@ def test_evidence_is_similarity_margin_what_the_prompt_holds_and_the_last_fetch(
     log = Remembering(FETCHED, SKIPPED)
     plan("q1", "a1", "q2", "a2", "Can I park and return things?", log=log, policy=policy, options=config(min_similarity=0.4))
     # {can, i, park, and, return, things}: 4 of 6 words with RETURNS, 3 of 7 with PARKING
-    assert policy.states[0].evidence == Evidence(4 / 6, 4 / 6 - 3 / 7, top1_in_prompt=False, turns_since_fetch=1)
+    assert first_figures(policy.states[0]) == (4 / 6, 4 / 6 - 3 / 7, False, 1)
 
 
 def test_evidence_sees_the_best_faq_in_the_prompt_as_long_as_the_window_holds_it() -> None:
@@ -133,7 +142,7 @@ def test_evidence_sees_the_best_faq_in_the_prompt_as_long_as_the_window_holds_it
         policy = ScriptedPolicy()
         options = config(PromptSettings(history_turns=window))
         plan("q1", "a1", "q2", "a2", "When are you open?", log=Remembering(FETCHED, SKIPPED), policy=policy, options=options)
-        assert policy.states[0].evidence == Evidence(1.0, None, held, 1)
+        assert first_figures(policy.states[0]) == (1.0, None, held, 1)
 
 
 def test_nothing_found_is_evidence_too() -> None:
@@ -234,3 +243,57 @@ def test_a_conversation_of_100000_turns_is_planned_by_its_last_ones_in_a_moment(
     assert made.state.previous_actions == (Action.FETCH, Action.FETCH)
     assert len(made.prompt.messages) == 6
     assert log.limits == [8]
+
+
+# evidence beside the top-1: by hand, with shares of words for cosines
+
+
+def evidence_of(query: str, *history: LoggedExchange, options: PipelineConfig | None = None) -> Evidence:
+    policy = ScriptedPolicy()
+    said = [text for exchange in history for text in (exchange.query, exchange.answer)]
+    plan(*said, query, log=Remembering(*history), policy=policy, options=options or config(min_similarity=0.0))
+    found = policy.states[0].evidence
+    assert found is not None
+    return found
+
+
+ASKED_HOURS = LoggedExchange("When are you open?", "a1", Action.FETCH, ("hours",), ("hours",), ("hours",))
+
+
+def test_a_first_query_has_evidence_of_the_fetch_alone() -> None:
+    found = evidence_of("Can I park?", options=config(PromptSettings(k=2), min_similarity=0.0))
+    # {can, i, park}: 3 of 4 with {where, can, i, park}, 2 of 5 with {can, i, return, things}, nothing of {when, are, you, open}
+    assert found == Evidence(
+        top1_similarity=3 / 4, margin=3 / 4 - 2 / 5, top1_in_prompt=False, turns_since_fetch=None, last_similarity=2 / 5,
+        fetch_characters=sum(len(faq.question) + len(faq.answer) for faq in (PARKING, RETURNS)),
+    )
+
+
+def test_the_query_is_compared_with_what_stands_in_the_prompt_and_with_the_query_before() -> None:
+    found = evidence_of("open when I park?", ASKED_HOURS, options=config(PromptSettings(k=2), min_similarity=0.0))
+    # {open, when, i, park}: 2 of 6 with {when, are, you, open}; 2 of 6 with {where, can, i, park}; 1 of 7 with {can, i, return, things}
+    assert (found.top1_similarity, found.prompt_similarity, found.previous_similarity) == (2 / 6, 2 / 6, 2 / 6)
+    assert (found.top1_in_prompt, found.prompt_faqs, found.turns_since_fetch) == (True, 1, 0)
+    # both together: {when, are, you, open, i, park}: 4 of 6 with the question of HOURS
+    assert (found.joined_top1_similarity, found.joined_prompt_similarity) == (4 / 6, 4 / 6)
+    assert (found.joined_top1_in_prompt, found.joined_top1_same) == (True, True)
+
+
+@pytest.mark.parametrize(("repeats", "added"), [(True, (HOURS, PARKING)), (False, (PARKING,))])
+def test_what_a_fetch_would_add_is_what_it_would_show_anew(repeats: bool, added: tuple[Faq, ...]) -> None:
+    found = evidence_of("open when I park?", ASKED_HOURS, options=config(PromptSettings(k=2, repeats=repeats), min_similarity=0.0))
+    assert (found.prompt_faqs, found.fetched_in_prompt) == (1, 1)
+    assert found.fetch_characters == sum(len(faq.question) + len(faq.answer) for faq in added)
+
+
+def test_a_follow_up_that_names_nothing_is_known_by_the_query_before() -> None:
+    found = evidence_of("xyzzy", ASKED_HOURS)
+    assert (found.top1_similarity, found.prompt_similarity, found.previous_similarity) == (0.0, 0.0, 0.0)
+    assert (found.joined_top1_similarity, found.joined_prompt_similarity, found.joined_top1_in_prompt) == (4 / 5, 4 / 5, True)
+
+
+def test_faqs_that_left_the_prompt_are_no_evidence() -> None:
+    window = PromptSettings(history_turns=1, faq_turns=0)
+    found = evidence_of("When are you open?", ASKED_HOURS, options=config(window, min_similarity=0.0))
+    assert (found.prompt_faqs, found.prompt_similarity, found.top1_in_prompt, found.fetched_in_prompt) == (0, None, False, 0)
+    assert (found.previous_similarity, found.joined_top1_similarity, found.joined_prompt_similarity) == (1.0, 1.0, None)

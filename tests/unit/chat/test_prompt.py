@@ -186,3 +186,42 @@ def test_a_hostile_query_is_rendered_in_time_linear_in_its_length(text: str) -> 
     began = perf_counter()
     render(PAPER, (), (), text)
     assert perf_counter() - began < 5.0
+
+
+# past exchanges that keep their FAQs
+
+
+@pytest.mark.parametrize(("faq_turns", "ids"), [
+    (None, ["hours", "returns", "parking"]), (3, ["hours", "returns", "parking"]), (2, ["parking"]), (1, ["parking"]), (0, []),
+])
+def test_the_last_exchanges_keep_their_faqs_and_older_ones_are_rendered_without(faq_turns: int | None, ids: list[str]) -> None:
+    settings = PromptSettings(history_turns=3, faq_turns=faq_turns)
+    prompt = render(settings, HISTORY, (), "now")
+    assert printed(prompt) == ids
+    assert prompt.shown == tuple(ids) == faqs_in_history(settings, HISTORY)
+    assert len(prompt.messages) == 2 + 2 * len(HISTORY), "every exchange is there, with or without FAQs"
+
+
+def test_as_many_turns_as_there_are_keep_their_faqs_where_fewer_are_rendered_than_may() -> None:
+    settings = PromptSettings(history_turns=9, faq_turns=2)
+    assert faqs_in_history(settings, (FIRST,)) == ("hours", "returns")
+    assert faqs_in_history(settings, (FIRST, SECOND)) == ("hours", "returns")
+    assert faqs_in_history(settings, ()) == ()
+
+
+def test_an_faq_of_a_turn_that_lost_its_own_is_shown_when_it_is_fetched_anew() -> None:
+    settings = PromptSettings(history_turns=3, faq_turns=1, repeats=False)
+    assert printed(render(settings, HISTORY, (HOURS, PARKING), "now")) == ["parking", "hours"]
+
+
+def test_the_always_fetch_twin_keeps_faqs_in_the_same_exchanges() -> None:
+    settings = PromptSettings(k=1, history_turns=3, faq_turns=1)
+    assert printed(render_always_fetch(settings, HISTORY, (RETURNS,), "now")) == ["parking", "returns"]
+    assert printed(render_always_fetch(PromptSettings(k=1, history_turns=3), HISTORY, (RETURNS,), "now")) == [
+        "hours", "hours", "parking", "returns"]
+
+
+@pytest.mark.parametrize("faq_turns", [-1, 3])
+def test_more_turns_with_faqs_than_are_rendered_are_refused(faq_turns: int) -> None:
+    with pytest.raises(ValueError, match=r"^faq_turns: expected 0 to history_turns \(2\), got"):
+        PromptSettings(history_turns=2, faq_turns=faq_turns)

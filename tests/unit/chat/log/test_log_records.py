@@ -24,7 +24,9 @@ ids = st.lists(text, max_size=3).map(tuple)
 @st.composite
 def states(draw: st.DrawFn) -> State:
     earlier = draw(st.lists(st.tuples(text, st.none() | st.sampled_from(Action)), max_size=3))
-    evidence = st.builds(Evidence, st.none() | some, st.none() | some, st.booleans(), st.none() | count)
+    cosine, yes = st.none() | some, st.booleans()
+    evidence = st.builds(Evidence, cosine, cosine, yes, st.none() | count, cosine, cosine, count, count, count, cosine, cosine, yes, cosine,
+                         yes)
     queries, actions = tuple(query for query, _ in earlier), tuple(action for _, action in earlier)
     return State(queries, actions, draw(text), draw(st.none() | evidence))
 
@@ -71,3 +73,14 @@ def test_a_row_that_was_tampered_with_is_reported_with_its_id(make_turn: Any) ->
     row = {**row_of(make_turn("t1")), "state": {"previous_queries": []}}
     with pytest.raises(LogError, match="turn 't1': expected a record as this version writes it"):
         turn_of(row)
+
+
+def test_a_row_of_a_time_when_evidence_was_four_figures_still_loads(log: SqlConversationLog, make_turn: Any) -> None:
+    turn = make_turn("t1", state=State((), (), "q", Evidence(0.5, 0.1, True, 2)))
+    old = {"top1_similarity": 0.5, "margin": 0.1, "top1_in_prompt": True, "turns_since_fetch": 2}
+    row = {**row_of(turn), "state": {"previous_queries": [], "previous_actions": [], "query": "q", "evidence": old}}
+    with log.writing("storing an old row") as connection:
+        connection.execute(insert(schema.conversations).values(
+            owner=turn.owner, id=turn.conversation_id, source="chat", created_at=turn.created_at, extra={}))
+        connection.execute(insert(schema.turns).values(**row, position=0))
+    assert log.turn(turn.owner, "t1") == turn
