@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit  # type: ignore[import-untyped]
+from scipy.special import expit
 
 from chat.llm.smalltalk import smalltalk_reply
 from chat.llm.wording import POINTING, words
@@ -216,8 +216,8 @@ def _query_vectors(states: Sequence[State], embedder: Embedder) -> Floats:
 
 def _fit(features: Floats, targets: NDArray[np.bool_], c: float, *, standardise: bool) -> tuple[Floats, float]:
     """Weights and bias, to be used on the features as they are."""
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
-    from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
 
     if len(np.unique(targets)) < 2:
         raise EvaluationError(f"expected states with the target and states without, got {len(targets)} that are all alike; "

@@ -24,8 +24,9 @@ from evaluation.world import load_knowledge, make_world, read_queries
 from policy.decide import DecisionConfig
 from policy.encoding import StateEncoder
 from policy.graph import END, Bools, Floats, Ints, StateGraph, walk
+from policy.inputs import Inputs, TextReader, prepare
 from policy.network import NetworkConfig, build_network
-from policy.train import Inputs, TextReader, TrainConfig, prepare, train
+from policy.train import TrainConfig, train
 
 FOLDS = 5
 RIVAL = "logistic on the query's embedding"

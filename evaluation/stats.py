@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv, stdtrit  # type: ignore[import-untyped]
+from scipy.special import betaincinv, stdtrit
 
 RESAMPLES = 10_000
 FEWEST_CONVERSATIONS = 30

@@ -35,7 +35,7 @@ from evaluation.turns import Bools, Turns
 from evaluation.world import load_knowledge, make_world, read_queries
 from kb.embedder import Embedder
 from policy.graph import Floats, StateGraph
-from policy.train import Inputs
+from policy.inputs import Inputs
 
 HARMS = (0.05, 0.10)
 """Harmful shares at which gates are compared."""
@@ -115,9 +115,9 @@ def compare(played: Played, weights: Weights) -> str:
     for name, seeds in played.gates.items():
         versus = against(ours, seeds, played.frugal, weights)
         cells = ("", "") if seeds is ours else (points(versus.saving), _plain(versus.reward))
-        rows.append(f"| {name} | {' | '.join(_figures(seeds, played.frugal, weights))} | {' | '.join(cells)} |")
+        rows.append(f"| {name} | {' | '.join(row_of(seeds, played.frugal, weights))} | {' | '.join(cells)} |")
     for name, turns in played.references.items():
-        rows.append(f"| *{name}* | {' | '.join(_figures([turns], played.frugal, weights))} | | |")
+        rows.append(f"| *{name}* | {' | '.join(row_of([turns], played.frugal, weights))} | | |")
     return "\n".join(rows)
 
 
@@ -181,7 +181,7 @@ def joined_baseline(folds: Sequence[Baseline]) -> Baseline:
     return Baseline(np.concatenate([fold.tokens for fold in folds]), np.concatenate([fold.good for fold in folds]))
 
 
-def _figures(seeds: Sequence[Turns], frugal: Baseline, weights: Weights) -> tuple[str, ...]:
+def row_of(seeds: Sequence[Turns], frugal: Baseline, weights: Weights) -> tuple[str, ...]:
     first = seeds[0]
 
     def sums(values: Callable[[Turns], Floats | Bools]) -> Floats:
@@ -207,6 +207,7 @@ def _plain(found: Interval) -> str:
 
 def main() -> None:
     """Print the table that is asked for."""
+    from evaluation.ablations import ablations
     from evaluation.public_tables import dstc11, mtrag
 
     parser = argparse.ArgumentParser("python -m evaluation.tables", description=__doc__.partition("\n")[0])
@@ -225,6 +226,13 @@ def main() -> None:
         public.add_argument("--gold", default="any", choices=["any", "all"])
         public.add_argument("--seeds", type=int, default=SEEDS)
         public.set_defaults(run=run)
+    factors = commands.add_parser("ablations", help="one factor changed at a time, on the help desk")
+    factors.add_argument("--scale", default="paper", choices=["paper", "ours"])
+    factors.add_argument("--harm", type=float, default=0.10, help="harmful share that thresholds keep on calibration")
+    factors.add_argument("--seeds", type=int, default=SEEDS)
+    factors.add_argument("--pretrained", help="encoder folder of `policy pretrain --kind bert`")
+    factors.add_argument("--gpt2", help="encoder folder of `policy pretrain --kind gpt2`")
+    factors.set_defaults(run=ablations)
     options = parser.parse_args()
     options.run(options)
 

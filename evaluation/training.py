@@ -25,11 +25,12 @@ from evaluation.rollout import World, always, replays, with_setting
 from evaluation.thresholds import BUDGET, certified_skips, certified_static
 from kb.retriever import FaqRetriever
 from policy.checkpoint import PolicyRecord, SkipCertificate, load_policy, save_policy
-from policy.decide import DecisionConfig
+from policy.decide import DecisionConfig, NetworkPolicy
 from policy.encoding import StateEncoder
 from policy.graph import FETCH, NO_FETCH, Floats, StateGraph
+from policy.inputs import Inputs, TextReader, prepare
 from policy.network import GateNetwork, NetworkConfig, build_network
-from policy.train import Epoch, Inputs, Rewards, TextReader, TrainConfig, TrainResult, epoch_objects, prepare, train
+from policy.train import Epoch, Rewards, TrainConfig, TrainResult, epoch_objects, train
 from reward.shaping import BudgetRewards, FixedRewards, budget_rewards, fixed_rewards, preset
 
 Report = Callable[[Epoch], None]
@@ -158,7 +159,10 @@ def train_gate(ready: Prepared, config: GateConfig, out: Path, *, report: Report
     """
     network, tokenizer, texts, done = trained(ready, config, keep=out.with_name(f".{out.name}.training"), report=report)
     calibration = ready.graphs["calibration"]
-    scores = Inputs(network, texts, calibration.states).scores(network, config.decision)
+    # the very scores that will be served: dropout in the whole network is not what `Inputs` estimates cheaply
+    served = NetworkPolicy(network, texts.encoder, config.decision, "unnamed")
+    scores = (served.scores(calibration.states) if config.decision.mc_dropout == "all"
+              else Inputs(network, texts, calibration.states).scores(network, config.decision))
     found = certified_skips(calibration, scores, budget=config.budget)
     # the scores that serving computes differ from these in the last bits, as batches are padded: a hair's room
     threshold = found.tested[-1][0] if found.threshold is None and found.tested else found.threshold

@@ -7,7 +7,7 @@ or everything. Leaves out what is optimised (`objective.py`), dropout at decisio
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -126,8 +126,13 @@ class GateNetwork(nn.Module):
         rows = self.config.members if members is None else len(members)
         parts = []
         if self.read is not None:
-            parts.append(torch.tanh(self.read(dropout(pooled.expand(rows, *pooled.shape[-2:]), self.config.text_dropout, self.training),
-                                              members)))
+            # dropout in the heads falls behind this layer, so each member reads a text once, however many passes follow
+            shared = members is not None and pooled.ndim == 2
+            seen_by = None if shared else members
+            dropped = dropout(pooled.expand(self.config.members if shared else rows, *pooled.shape[-2:]), self.config.text_dropout,
+                              self.training)
+            read = torch.tanh(self.read(dropped, seen_by))
+            parts.append(read[members] if shared else read)
         if self.config.evidence:
             seen = (evidence.to(self.evidence_mean.device) - self.evidence_mean) / self.evidence_scale
             parts.append(seen.expand(rows, -1, -1))
@@ -195,6 +200,8 @@ def build_network(config: NetworkConfig, *, seed: int) -> tuple[GateNetwork, Any
     from policy.encoder import add_special_tokens, load_encoder
 
     encoder, tokenizer = load_encoder(config.encoder)
+    if encoder.config.model_type == "gpt2" and config.pooling == "cls":
+        config = replace(config, pooling="last")  # its first token has seen nothing else
     known = encoder.config.max_position_embeddings
     if config.max_tokens > known:
         raise ValueError(f"max_tokens: expected at most {known}, which {config.encoder} reads, got {config.max_tokens}")

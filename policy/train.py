@@ -7,7 +7,8 @@ where graphs and rewards come from (`evaluation/training.py`) and what is writte
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,14 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chat.types import State
 from policy import objective
-from policy.decide import BATCH, DecisionConfig
-from policy.encoding import StateEncoder, evidence_features
+from policy.decide import DecisionConfig
 from policy.errors import TrainingError
 from policy.graph import NO_FETCH, Floats, Ints, StateGraph, Walk, action_values, curve, walk
-from policy.network import GateNetwork, encoder_frozen
-from policy.uncertainty import McDropout, head_passes, head_probs, mean_and_spread, predictive_entropy
+from policy.inputs import Inputs, TextReader
+from policy.network import GateNetwork, encoder_frozen, trained_names
+from policy.uncertainty import predictive_entropy
 
 Objective = Literal["supervised", "best_of_k", "all_action", "reinforce", "ppo"]
 Rewards = Callable[[StateGraph, float], Floats]
@@ -36,9 +36,9 @@ class TrainConfig:
 
     objective: Objective = "all_action"
     """What is optimised after the warm start."""
-    warm_start: int = 40
+    warm_start: int = 20
     """Epochs of supervised learning, on the better-rewarded action in every state, before it."""
-    epochs: int = 20
+    epochs: int = 10
     """Epochs after the warm start."""
     rollouts: int = 3
     """Times that each epoch walks every conversation."""
@@ -78,7 +78,7 @@ class TrainConfig:
     dual_cap: float = 50.0
     select_budgets: tuple[float, ...] = (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15)
     """The epoch kept is the one with the largest mean saving on dev over thresholds that keep these harmful shares."""
-    patience: int = 60
+    patience: int = 30
     """Epochs without a better one before it stops."""
     seed: int = 0
 
@@ -128,7 +128,7 @@ class TrainState:
 class Trainer:
     """One training run over one graph."""
 
-    def __init__(self, network: GateNetwork, texts: "TextReader", graph: StateGraph, dev: StateGraph, rewards: Rewards,
+    def __init__(self, network: GateNetwork, texts: TextReader, graph: StateGraph, dev: StateGraph, rewards: Rewards,
                  config: TrainConfig, decision: DecisionConfig | None = None) -> None:
         """Raises: TrainingError when there is nothing to learn from."""
         self.network, self.config = network, config
@@ -154,6 +154,10 @@ class Trainer:
 
     def epoch(self) -> Epoch:
         """Run the next epoch. Raises: TrainingError when the loss isn't a number any more."""
+        with threads(1 if encoder_frozen(self.network) else torch.get_num_threads()):
+            return self._epoch()
+
+    def _epoch(self) -> Epoch:
         number, config, state = len(self.state.epochs), self.config, self.state
         kind: Objective = "supervised" if number < config.warm_start else config.objective
         rng = np.random.default_rng([config.seed, number])
@@ -296,7 +300,7 @@ class Trainer:
             self.state.best_weights = trained_weights(self.network)
 
 
-def train(network: GateNetwork, texts: "TextReader", graph: StateGraph, dev: StateGraph, rewards: Rewards, config: TrainConfig,
+def train(network: GateNetwork, texts: TextReader, graph: StateGraph, dev: StateGraph, rewards: Rewards, config: TrainConfig,
           decision: DecisionConfig | None = None, *, keep: Path | None = None,
           report: Callable[[Epoch], None] | None = None) -> TrainResult:
     """Train a network in place. With a folder `keep`, every epoch is kept there, and a training that was killed goes on from it.
@@ -321,89 +325,19 @@ def train(network: GateNetwork, texts: "TextReader", graph: StateGraph, dev: Sta
     return trainer.finish()
 
 
-class Inputs:
-    """States as the network takes them, read once; texts are pooled once where the encoder doesn't learn."""
-
-    def __init__(self, network: GateNetwork, texts: "TextReader", states: Sequence[State]) -> None:
-        self._texts, self._states = texts, states
-        self._evidence = torch.from_numpy(evidence_features(states))
-        self._pooled = texts.pooled(network, states) if encoder_frozen(network) else None
-
-    def forward(self, network: GateNetwork, nodes: Ints) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (M, B, A), values (M, B) and logits of Good verdicts (M, B, A) of some states, with gradients."""
-        if self._pooled is not None:
-            pooled = self._pooled[nodes]
-        else:
-            pooled = network.pooled(self._texts.encoder.batch([self._states[node] for node in nodes]))
-        hidden = network.trunk(network.scaled(pooled), self._evidence[nodes])
-        return network.action(hidden), network.value(hidden).squeeze(-1), network.verdict(hidden)
-
-    def logits(self, network: GateNetwork) -> Tensor:
-        """Of all states, dropout off, shape (M, N, A)."""
-        return self._all(network)[0]
-
-    def values(self, network: GateNetwork) -> Tensor:
-        """Of all states, dropout off, shape (M, N)."""
-        return self._all(network)[1]
-
-    def scores(self, network: GateNetwork, decision: DecisionConfig) -> Floats:
-        """What the skip threshold is compared with, shape (N,); with dropout in the heads where it is in the whole network."""
-        mode: McDropout = "off" if decision.mc_dropout == "off" else "head"
-        passes = head_passes(network, mode, decision.samples, decision.seed)
-        probs = head_probs(network, self._scaled(network), self._evidence, passes)
-        mean, spread = mean_and_spread(probs)
-        found: Floats = (mean[:, NO_FETCH] - decision.uncertainty_penalty * spread).double().numpy()
-        return found
-
-    @torch.no_grad()
-    def _all(self, network: GateNetwork) -> tuple[Tensor, Tensor]:
-        network.eval()
-        return network.heads(self._scaled(network), self._evidence)
-
-    def _scaled(self, network: GateNetwork) -> Tensor:
-        return network.scaled(self._pooled if self._pooled is not None else self._texts.pooled(network, self._states))
-
-
-class TextReader:
-    """Pools the texts of states; a frozen encoder reads each text once, however many networks stand on it."""
-
-    def __init__(self, encoder: StateEncoder) -> None:
-        self.encoder = encoder
-        self._read: dict[tuple[int, ...], Tensor] = {}
-
-    def pooled(self, network: GateNetwork, states: Sequence[State]) -> Tensor:
-        """The encoder's reading of each state's text, not scaled, shape (N, D); (N, 0) where the network reads none."""
-        if network.encoder is None:
-            return torch.zeros(len(states), 0)
-        if not encoder_frozen(network):
-            return pooled_texts(network, self.encoder, states)
-        keys = [tuple(self.encoder.ids(state)) for state in states]
-        new = {key: state for key, state in zip(keys, states, strict=True) if key not in self._read}
-        self._read |= zip(new, pooled_texts(network, self.encoder, list(new.values())), strict=True)
-        return torch.stack([self._read[key] for key in keys])
-
-
-@torch.no_grad()
-def pooled_texts(network: GateNetwork, encoder: StateEncoder, states: Sequence[State]) -> Tensor:
-    """The encoder's reading of each state's text, not scaled, shape (N, D); states of like length are read together."""
-    order = sorted(range(len(states)), key=lambda n: sum(map(len, states[n].previous_queries)) + len(states[n].query))
-    pooled = torch.zeros(len(states), network.width)
-    for first in range(0, len(order), BATCH):
-        rows = order[first : first + BATCH]
-        pooled[rows] = network.pooled(encoder.batch([states[row] for row in rows])).cpu()
-    return pooled
-
-
-def prepare(network: GateNetwork, texts: TextReader, states: Sequence[State], *, sample: int = 512, seed: int = 0) -> None:
-    """Standardise a fresh network's inputs by training states; texts by a sample of them."""
-    chosen = np.random.default_rng(seed).choice(len(states), size=min(sample, len(states)), replace=False)
-    network.standardise(texts.pooled(network, [states[n] for n in chosen]), torch.from_numpy(evidence_features(states)))
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """So many threads of torch meanwhile. The heads' products are so small that sharing them costs many times what they take alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def trained_weights(network: GateNetwork) -> dict[str, Tensor]:
     """A copy of the tensors that a checkpoint must hold."""
-    from policy.network import trained_names
-
     names = trained_names(network)
     return {name: copy.deepcopy(tensor.detach().cpu()) for name, tensor in network.state_dict().items() if name in names}
 

@@ -48,7 +48,8 @@ def mc_probs(network: GateNetwork, batch: Batch, *, mode: McDropout, samples: in
 @torch.inference_mode()
 def head_probs(network: GateNetwork, scaled: Tensor, evidence: Tensor, passes: Passes) -> Tensor:
     """As `mc_probs` for texts that were pooled and scaled already, shape (B, D)."""
-    return network.action(network.trunk(scaled, evidence, passes), passes.members).softmax(-1)
+    logits: Tensor = network.action(network.trunk(scaled, evidence, passes), passes.members)
+    return logits.softmax(-1)
 
 
 def mean_and_spread(probs: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,7 +68,8 @@ def mutual_information(probs: Tensor) -> Tensor:
 
 
 def _entropy(probs: Tensor) -> Tensor:
-    return -torch.xlogy(probs, probs).sum(dim=-1)
+    entropy: Tensor = -torch.special.xlogy(probs, probs).sum(dim=-1)
+    return entropy
 
 
 def _whole(network: GateNetwork, batch: Batch, row: int, samples: int, seed: int) -> Tensor:

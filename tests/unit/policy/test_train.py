@@ -20,21 +20,10 @@ from policy.decide import DecisionConfig
 from policy.encoding import StateEncoder
 from policy.errors import TrainingError
 from policy.graph import END, NO_FETCH, Floats, StateGraph, curve
+from policy.inputs import Inputs, TextReader, prepare
 from policy.network import GateNetwork
 from policy.progress import STATE, TENSORS
-from policy.train import (
-    Epoch,
-    Inputs,
-    Objective,
-    TextReader,
-    TrainConfig,
-    Trainer,
-    TrainResult,
-    epoch_objects,
-    prepare,
-    train,
-    trained_weights,
-)
+from policy.train import Epoch, Objective, TrainConfig, Trainer, TrainResult, epoch_objects, train, trained_weights
 from tests.tiny_gate import constant_gate, tiny_gate
 
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)

@@ -19,9 +19,11 @@ FAQS = [
     {"id": "hours", "question": "When are you open?", "answer": "Nine to five on weekdays."},
 ]
 SESSIONS = [
-    {"id": "one", "turns": [{"query": "How do I pay my bill?", "gold": ["pay"], "kind": "faq"}, {"query": "thanks", "gold": [], "kind": "smalltalk"},
+    {"id": "one", "turns": [{"query": "How do I pay my bill?", "gold": ["pay"], "kind": "faq"},
+                            {"query": "thanks", "gold": [], "kind": "smalltalk"},
                             {"query": "pay by card?", "gold": ["pay"], "kind": "return"}]},
-    {"id": "two", "turns": [{"query": "when do you open", "gold": ["hours"], "kind": "faq"}, {"query": "and then", "gold": None, "kind": "chat"}]},
+    {"id": "two", "turns": [{"query": "when do you open", "gold": ["hours"], "kind": "faq"},
+                            {"query": "and then", "gold": None, "kind": "chat"}]},
 ]
 ASKED_FOR = {
     "dataset", "policy", "reader", "conversations", "turns", "scored_turns", "saving_vs_frugal", "saving_vs_paper", "accuracy",
@@ -29,7 +31,8 @@ ASKED_FOR = {
     "oracle_useful", "slices",
 }
 EXTRA = {"gold", "seeds", "policy_versions", "setting", "frugal", "frugal_chosen_on", "static_threshold"}
-LISTED = {"folder", "version", "preset", "seed", "skip_threshold", "budget", "certified", "upper_harm", "dev_saving_vs_frugal", "dev_accuracy"}
+LISTED = {"folder", "version", "preset", "seed", "skip_threshold", "budget", "certified", "upper_harm", "dev_saving_vs_frugal",
+          "dev_accuracy"}
 
 
 def run(*arguments: object) -> Result:
@@ -170,7 +173,8 @@ def test_more_seeds_than_were_trained_and_a_name_that_is_no_policy_are_refused(d
 def many(rewards: bool = False) -> list[dict[str, object]]:
     """Sessions enough for every split; half of the turns need an FAQ."""
     column = {"rewards": {"FETCH": 0.2, "NO_FETCH": -0.1}} if rewards else {}
-    asked = [("How do I pay my bill?", ["pay"], "faq"), ("thanks", [], "smalltalk"), ("a refund please", ["refund"], "faq"), ("bye", [], "smalltalk")]
+    asked = [("How do I pay my bill?", ["pay"], "faq"), ("thanks", [], "smalltalk"), ("a refund please", ["refund"], "faq"),
+             ("bye", [], "smalltalk")]
     return [{"id": f"s{n}", "turns": [{"query": f"{query} {n}", "gold": gold, "kind": kind, **column} for query, gold, kind in asked]}
             for n in range(24)]
 
