@@ -6,6 +6,7 @@ whose speed drifts drifts for all. Leaves out retrieval, whose evidence a state 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from time import perf_counter
 
 import numpy as np
@@ -15,7 +16,7 @@ from chat.types import Action, State
 from evaluation.bench import resident_mb
 from evaluation.datasets import Session
 from evaluation.errors import EvaluationError
-from evaluation.rollout import World, replays
+from evaluation.rollout import Replay, World
 from policy.decide import NetworkPolicy
 from policy.uncertainty import McDropout
 
@@ -60,8 +61,9 @@ class GateBench:
 
 def fetched_states(sessions: Sequence[Session], world: World, count: int) -> tuple[State, ...]:
     """The first states of these conversations, each turn before having fetched; at most `count`."""
-    found = (replay.state((Action.FETCH,) * turn) for replay in replays(sessions, world) for turn in range(len(replay)))
-    return tuple(state for state, _ in zip(found, range(count), strict=False))
+    played = (Replay(session, world) for session in sessions)  # one after the other: most sessions aren't needed
+    found = (replay.state((Action.FETCH,) * turn) for replay in played for turn in range(len(replay)))
+    return tuple(islice(found, count))
 
 
 def bench_gate(policy: NetworkPolicy, encoder_name: str, states: Sequence[State], *, samples: int = 10, repeats: int = 3) -> GateBench:

@@ -14,7 +14,7 @@ from kb.embedder import DEFAULT_MODEL
 
 LLMKind = Literal["extractive", "openai", "local"]
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-DEFAULT_POLICY = "evidence"
+DEFAULT_POLICY = "demo"
 LEARNED = "A learned policy brings its own, unless this is set."
 
 
