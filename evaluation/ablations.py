@@ -16,6 +16,7 @@ from evaluation.stats import resampled
 from evaluation.tables import Gate, learned, played_at, row_of, split_of
 from evaluation.training import GateConfig, GateData, gate_config, prepared
 from evaluation.world import load_knowledge, make_world, read_queries
+from policy.train import Objective
 
 PAPER_QUERIES = 168
 
@@ -30,10 +31,10 @@ def variants(base: GateConfig, gpt2: str | None, pretrained: str | None) -> Iter
     yield "one member", replace(base, network=replace(network, members=1))
     yield "preset `kulkarni2024`", replace(base, preset="kulkarni2024")
     yield "preset `symmetric`", replace(base, preset="symmetric")
-    yield "REINFORCE", replace(base, train=replace(train, objective="reinforce"))
-    yield "PPO", replace(base, train=replace(train, objective="ppo"))
-    yield "best of 4", replace(base, train=replace(train, objective="best_of_k"))
-    yield "supervised alone", replace(base, train=replace(train, warm_start=train.warm_start + train.epochs, epochs=0))
+    objectives: tuple[Objective, ...] = ("supervised", "best_of_k", "all_action", "reinforce", "ppo")
+    for objective in objectives:  # the warm start is most of what a small set teaches, and would hide what follows it
+        alone = replace(train, objective=objective, warm_start=0, epochs=train.warm_start + train.epochs)
+        yield f"no warm start, {objective}", replace(base, train=alone)
     yield "dual ascent on the budget", replace(base, train=replace(train, budget=base.budget))
     yield "MC dropout off", replace(base, decision=replace(decision, mc_dropout="off"))
     yield "uncertainty not counted (c = 0)", replace(base, decision=replace(decision, uncertainty_penalty=0.0))
@@ -58,7 +59,8 @@ def ablations(options: argparse.Namespace) -> None:
     print(f"{queries} training queries, {states} states with both arms judged; {options.seeds} seeds\n")
     print("| variant | saving vs frugal | harmful, of skips | skipped | accuracy | reward a turn |\n|---|--:|--:|--:|--:|--:|")
     for name, config in variants(base, options.gpt2, options.pretrained):
-        print(_row(learned(name, ready, config, options.seeds), chosen_on, measured, options.harm), flush=True)
+        if options.only in name:
+            print(_row(learned(name, ready, config, options.seeds), chosen_on, measured, options.harm), flush=True)
 
 
 def first_queries(sessions: Sequence[Session], queries: int) -> tuple[Session, ...]:

@@ -1,4 +1,4 @@
-"""Always-fetch settings, and the cheapest that is as good as any: the baseline that headline savings are against (MEASURES.md).
+"""Always-fetch settings, and the cheapest that is as good as any: the baseline that headline savings are against (docs/metrics.md).
 
 The sweep holds the settings that cost no more than `paper` on the sessions that it is chosen by: with a reader that nothing distracts,
 accuracy grows with every FAQ shown, and a setting that costs more than the lavish one is not frugal.

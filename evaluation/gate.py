@@ -1,8 +1,8 @@
 """What a gate saves and what it breaks, on labelled conversations: every figure of `fetchgate evaluate gate`.
 
 Each arm is played on its own transcript. Savings are against always fetching in the `frugal` and the `paper` setting; harm is what an
-error budget bounds (MEASURES.md). Where training was repeated, figures are means over the seeds, intervals are by conversation about that
-mean, and the bounds on harm are those of the worst seed. Leaves out choosing settings (`frugal.py`) and thresholds (`certify.py`).
+error budget bounds (docs/metrics.md). Where training was repeated, figures are means over the seeds, intervals are by conversation about
+that mean, and the bounds on harm are those of the worst seed. Leaves out choosing settings (`frugal.py`) and thresholds (`certify.py`).
 """
 
 from collections.abc import Callable, Mapping, Sequence

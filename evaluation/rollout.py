@@ -142,7 +142,8 @@ class Replay:
         turn = len(taken)
         hits, fetched = tuple(hit.faq for hit in self._hits[turn]), self._fetched(turn, action)
         if action is Action.STATIC:
-            return PastTurn(self._questions[turn].query, fetched[0].answer, action, hits, fetched, (fetched[0].id,))
+            said = f"{fetched[0].answer} [{fetched[0].id}]"  # as it is served
+            return PastTurn(self._questions[turn].query, said, action, hits, fetched, (fetched[0].id,))
         if self._world.reader.fixed_answers:  # what it cites of earlier turns' FAQs doesn't matter: they stay with their own turn
             prompt = Prompt((), shown=tuple(faq.id for faq in fetched))
             reading = self._world.reader.read(self._questions[turn], prompt)

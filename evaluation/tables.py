@@ -230,6 +230,7 @@ def main() -> None:
     factors.add_argument("--scale", default="paper", choices=["paper", "ours"])
     factors.add_argument("--harm", type=float, default=0.10, help="harmful share that thresholds keep on calibration")
     factors.add_argument("--seeds", type=int, default=SEEDS)
+    factors.add_argument("--only", default="", help="variants whose name holds this text")
     factors.add_argument("--pretrained", help="encoder folder of `policy pretrain --kind bert`")
     factors.add_argument("--gpt2", help="encoder folder of `policy pretrain --kind gpt2`")
     factors.set_defaults(run=ablations)

@@ -16,6 +16,7 @@ from evaluation.rollout import World, play, replays, with_setting
 from evaluation.stats import resampled
 from evaluation.turns import turns_of
 from policy.rules import AlwaysFetch, EvidenceRule, NeverFetch
+from tests.conversation import FAQS
 from tests.fakes import ScriptedPolicy
 from tests.unit.evaluation.played import CAR, HOURS_WORDS, MIXED, PARKING_WORDS, SHOP, bare_tokens, turn, world
 
@@ -96,7 +97,10 @@ def test_static_answers_are_neither_skips_nor_fetches() -> None:
     # small talk and the unanswerable turn are skipped with a verdict; all three static answers are good
     assert (found["bad_skip"], found["harmful_skip"]["value"], found["useless_fetch"]) == (pytest.approx(1 / 2), 0.0, None)
     assert found["accuracy"] == pytest.approx(4 / 5)
-    left = [bare_tokens(SHOP, 1) + HOURS_WORDS, bare_tokens(SHOP, 2) + HOURS_WORDS, bare_tokens(CAR, 1) + PARKING_WORDS]
+    # the next turns' prompts hold what was said, the FAQ's answer with its id, in the place of the session's "So it is."
+    hours, parking = (len(f"{faq.answer} [{faq.id}]".split()) - 3 for faq_id in ("hours", "parking") for faq in FAQS if faq.id == faq_id)
+    left = [bare_tokens(SHOP, 1) + HOURS_WORDS + hours, bare_tokens(SHOP, 2) + HOURS_WORDS + hours,
+            bare_tokens(CAR, 1) + PARKING_WORDS + parking]
     assert found["saving_vs_frugal"]["value"] == pytest.approx(1 - sum(left) / ALWAYS)
 
 

@@ -121,7 +121,8 @@ def test_where_an_faq_answers_by_itself_nothing_is_asked_and_nothing_spent() -> 
     assert replay.choices(0) == (Action.STATIC,)
     assert turns_of([steps]).static.tolist() == [True, False, False, True]
     assert turns_of([steps]).skipped.tolist() == [False, True, True, False]
-    assert steps[1].taken.tokens == bare_tokens(SHOP, 1) + HOURS_WORDS, "what it answered with stays in the prompt"
+    # "Nine to five. [hours]" was said, in the place of the session's "So it is."
+    assert steps[1].taken.tokens == bare_tokens(SHOP, 1) + HOURS_WORDS + 1, "what it answered with stays in the prompt"
 
 
 def test_a_static_answer_that_is_not_gold_is_bad() -> None:
@@ -155,9 +156,11 @@ def by_planner(session: Session, played: World, taken: tuple[Action, ...]) -> No
             arm = replay.arm(done, plan.decision.action)
             assert arm.input_tokens == played.counter.count(plan.prompt.messages)
             assert arm.output_tokens == played.counter.count_text(read.answer)
-        answer = session_answer(question)
+        answer, used = session_answer(question), read.used
+        if plan.static is not None:
+            answer, used = f"{plan.static.answer} [{plan.static.id}]", (plan.static.id,)
         log.exchanges.append(LoggedExchange(labelled.query, answer, plan.decision.action, tuple(hit.faq.id for hit in plan.hits),
-                                            plan.prompt.fetched, read.used))
+                                            plan.prompt.fetched, used))
         said += [Message("user", labelled.query), Message("assistant", answer)]
         done = (*done, plan.decision.action)
 

@@ -105,7 +105,8 @@ def test_each_pooling_is_what_it_says(pooling: Pooling, encoder: Path) -> None:
             hidden = bare(input_ids=torch.tensor([ids])).last_hidden_state[0]
             query = len(tokenizer.tokenize(state.query))
             expected = {"cls": hidden[0], "last": hidden[-1], "mean": hidden.mean(dim=0), "query": hidden[-1 - query : -1].mean(dim=0)}
-            assert torch.allclose(found[row], expected[pooling], atol=1e-5)
+            read = "last" if pooling == "cls" and bare.config.model_type == "gpt2" else pooling  # its first token has seen nothing else
+            assert torch.allclose(found[row], expected[read], atol=1e-5)
 
 
 @pytest.mark.parametrize("pooling", POOLING)
