@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from policy.encoder import Kind
 from service.cli.console import failures, printable, progress_bar, stderr
 
 if TYPE_CHECKING:
@@ -23,13 +24,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Data = Annotated[Path | None, typer.Option(help="Folder with train, dev and calibration folders of sessions.jsonl, or with one "
                                                 "sessions.jsonl to divide. Default: the help desk that ships.")]
 Kb = Annotated[Path | None, typer.Option(help="Index folder made by `fetchgate kb build`. Default: DATA/faqs.jsonl, else the help desk's.")]
-KINDS = Literal["bert", "gpt2"]
 
 
 @app.command()
 def pretrain(
     out: Annotated[Path, typer.Option(help="Folder to write the encoder to.")],
-    kind: Annotated[KINDS, typer.Option(help="bert: masked words; gpt2: next words.")] = "bert",
+    kind: Annotated[Kind, typer.Option(help="bert: masked words; gpt2: next words.")] = "bert",
     encoder: Annotated[str | None, typer.Option(help="Where to begin: folder or hub id. Default: packaged MiniLM, or a new GPT-2.")] = None,
     data: Data = None,
     kb: Kb = None,
