@@ -3,7 +3,8 @@
     counterfactual = server_actual + local(counterfactual prompt) - local(actual prompt)
 
 Both local counts use one tokenizer, so that rulers don't mix; the answers are those that were given. Only a replay gives
-the saving of a policy as a whole; this is the saving of a turn, given what happened before it.
+the saving of a policy as a whole; this is the saving of a turn, given what happened before it. What a turn spends besides its answer
+(`rewrite.py`) is part of its usage and of no counterfactual: it lessens what is saved.
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,16 @@ def usage_of(plan: Plan, answer: str, counted: Usage | None, counter: TokenCount
     if counted is not None:
         return counted
     return Usage(counter.count(plan.prompt.messages), counter.count_text(answer), source="local")
+
+
+def with_overhead(usage: Usage, overhead: Usage | None) -> Usage:
+    """The usage of an answer and of another call that the turn made; `local` where not both were counted by the same."""
+    if overhead is None:
+        return usage
+    cached = [count for count in (usage.cached_input_tokens, overhead.cached_input_tokens) if count is not None]
+    source = overhead.source if usage.source in ("none", overhead.source) else "local"
+    return Usage(usage.input_tokens + overhead.input_tokens, usage.output_tokens + overhead.output_tokens, sum(cached) if cached else None,
+                 source)
 
 
 def counterfactuals(

@@ -7,18 +7,20 @@ HTTP (`service/`), how each part works (behind its port) and who is talking (`se
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import perf_counter
 
-from chat.accounting import counterfactuals, usage_of
+from chat.accounting import counterfactuals, usage_of, with_overhead
 from chat.citations import cited_ids
+from chat.dialogue import read_dialogue
 from chat.errors import LLMError, LogError
-from chat.plan import PipelineConfig, Plan, TurnPlanner, certain_faq
+from chat.plan import KB_FAULTS, WITHOUT_KB, PipelineConfig, Plan, RemoteRetriever, TurnPlanner, certain_faq, faqs_there
 from chat.ports import Chunk, ConversationLog, LLMClient, Policy, Retriever, TokenCounter
 from chat.prompt import PROMPT_VERSION
+from chat.rewrite import AS_IT_IS, Rewriter, Rewritten
 from chat.types import ALWAYS_FETCH, Decision, FinishReason, Message, Price, Sampling, Turn, Usage
 from kb.types import Faq
 
@@ -27,6 +29,8 @@ logger = logging.getLogger(__name__)
 STATIC_MODEL = "fetchgate-static"
 """`model` of a turn that an FAQ answered."""
 KB_UNAVAILABLE = "(The FAQ search isn't available right now, so this answer is given without it.)\n\n"
+REPLANS = 10
+"""Times that a turn is planned anew because its FAQs were changed meanwhile; a plan takes milliseconds."""
 LLM_UNAVAILABLE = "(The assistant can't be reached right now; this FAQ may answer your question.)\n\n"
 
 
@@ -67,6 +71,8 @@ class TurnFinished:
 
     turn: Turn
     cited: tuple[Faq, ...]
+    faqs: tuple[Faq, ...] = ()
+    """Those that the answer was made from, as they were."""
 
 
 TurnEvent = TurnStarted | TextDelta | TurnFinished
@@ -77,6 +83,7 @@ class _Running:
     """A turn on its way: what is known of it so far."""
 
     request: TurnRequest
+    rewritten: Rewritten
     plan: Plan
     began: float
     created_at: datetime
@@ -102,6 +109,7 @@ class TurnPipeline:
         counter: TokenCounter,
         prices: Mapping[str, Price],
         config: PipelineConfig,
+        rewriter: Rewriter | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._planner = TurnPlanner(retriever, policy, log, config)
@@ -111,6 +119,7 @@ class TurnPipeline:
         self._counter = counter
         self._prices = prices
         self._config = config
+        self._rewriter = rewriter
         self._clock = clock
 
     async def run(self, request: TurnRequest) -> AsyncGenerator[TurnEvent]:
@@ -120,14 +129,15 @@ class TurnPipeline:
         Raises: InvalidRequestError before any event; LLMError before any event, or between deltas.
         """
         began, created_at = perf_counter(), self._clock()
-        plan = await asyncio.to_thread(self._planner.plan, request.messages, request.owner, request.conversation_id)
-        turn = _Running(request, plan, began, created_at, f"chatcmpl-{uuid.uuid4().hex}", self._model(plan), plan.degraded)
+        rewritten = await self._rewritten(request)
+        plan = await self._plan(request, rewritten)
+        turn = _Running(request, rewritten, plan, began, created_at, f"chatcmpl-{uuid.uuid4().hex}", self._model(plan), plan.degraded)
         try:
             async with aclosing(self._answer(turn)) as chunks:
                 async for chunk in chunks:
                     if turn.first_token is None:
                         turn.first_token = perf_counter()
-                        yield TurnStarted(turn.turn_id, created_at, plan.decision, turn.model, turn.degraded)
+                        yield TurnStarted(turn.turn_id, created_at, turn.plan.decision, turn.model, turn.degraded)
                     turn.answer += chunk.text
                     if chunk.finish_reason is not None:
                         turn.finish, turn.usage = chunk.finish_reason, chunk.usage
@@ -141,17 +151,76 @@ class TurnPipeline:
             raise
         # shielded: a reader who goes away now must not take the turn, still waiting for its thread, along
         logged = await asyncio.shield(asyncio.to_thread(self._store, turn))
-        yield TurnFinished(logged, tuple(faq for faq in map(self._retriever.get, logged.cited) if faq is not None))
+        known = _faqs(turn.plan)
+        used = tuple(known[faq_id] for faq_id in dict.fromkeys((*logged.shown, *logged.cited)) if faq_id in known)
+        yield TurnFinished(logged, await self._cited(logged, known), used)
+
+    def stands(self, faq: Faq) -> bool:
+        """Whether the knowledge base still says this; False where that can't be known."""
+        try:
+            return self._retriever.get(faq.id) == faq
+        except KB_FAULTS:
+            logger.warning("whether FAQ %s still stands can't be known", faq.id, exc_info=True)
+            return False
+
+    async def _rewritten(self, request: TurnRequest) -> Rewritten:
+        """What to search for, where a query may only be understood from what was said before it."""
+        if self._rewriter is None or request.background:
+            return AS_IT_IS
+        return await self._rewriter.standalone(read_dialogue(request.messages))
+
+    async def _plan(self, request: TurnRequest, rewritten: Rewritten, *, with_kb: bool = True) -> Plan:
+        return await asyncio.to_thread(self._planner.plan, request.messages, request.owner, request.conversation_id,
+                                       standalone=rewritten.query, with_kb=with_kb)
+
+    async def _there(self, faq_ids: Sequence[str]) -> Mapping[str, Faq]:
+        """Those of the FAQs that are there now. Raises: KB_FAULTS."""
+        if faq_ids and isinstance(self._retriever, RemoteRetriever):  # a round trip, for which other turns must not wait
+            return await asyncio.to_thread(faqs_there, self._retriever, faq_ids)
+        return faqs_there(self._retriever, faq_ids)
+
+    async def _all_stand(self, faqs: Iterable[Faq]) -> bool:
+        """Whether the knowledge base still says all of this. Raises: KB_FAULTS."""
+        said = {faq.id: faq for faq in faqs}
+        return await self._there(tuple(said)) == said
+
+    async def _cited(self, turn: Turn, known: Mapping[str, Faq]) -> tuple[Faq, ...]:
+        """The FAQs that an answer cites and that are still there; as they were for it, where that can't be known."""
+        try:
+            there = await self._there(turn.cited)
+        except KB_FAULTS:
+            logger.warning("whether the FAQs that turn %s cites are still there can't be known", turn.id, exc_info=True)
+            there = known
+        return tuple(there[faq_id] for faq_id in turn.cited if faq_id in there)
+
+    async def _renew(self, turn: _Running) -> None:
+        """Plan the turn anew as long as an FAQ that it would answer with was changed or deleted since, or that can't be known.
+
+        Raises: LLMError when that doesn't end.
+        """
+        for _ in range(REPLANS):
+            known = _faqs(turn.plan)
+            answering = True
+            try:
+                if await self._all_stand(known[faq_id] for faq_id in turn.plan.prompt.shown):
+                    return
+            except KB_FAULTS:
+                logger.warning("whether FAQs still stand can't be known; answering without them", exc_info=True)
+                answering = False
+            turn.plan = await self._plan(turn.request, turn.rewritten, with_kb=answering)
+            turn.model, turn.degraded = self._model(turn.plan), turn.plan.degraded
+        raise LLMError("the FAQs change faster than an answer can be made of them; try again", retryable=True)
 
     def _model(self, plan: Plan) -> str:
         return STATIC_MODEL if plan.static is not None else self._llm.model
 
     async def _answer(self, turn: _Running) -> AsyncGenerator[Chunk]:
         """The answer's chunks, at least one: the FAQ's if it is static, else the LLM's with a note on what is missing."""
+        await self._renew(turn)
         if turn.plan.static is not None:
             yield _faq_answer(turn.plan.static)
             return
-        note = KB_UNAVAILABLE if "kb_unavailable" in turn.plan.degraded else ""
+        note = KB_UNAVAILABLE if WITHOUT_KB in turn.plan.degraded else ""
         try:
             async with aclosing(self._llm.stream(turn.plan.prompt.messages, turn.request.sampling)) as chunks:
                 async for chunk in chunks:
@@ -160,7 +229,7 @@ class TurnPipeline:
                         note = ""
         except LLMError:
             faq = certain_faq(turn.plan.hits, self._config.fallback_threshold)
-            if turn.first_token is not None or faq is None:
+            if turn.first_token is not None or faq is None or not await asyncio.to_thread(self.stands, faq):
                 raise
             logger.warning("the LLM failed; answering with FAQ %s", faq.id, exc_info=True)
             turn.degraded = (*turn.degraded, "llm_unavailable")
@@ -204,7 +273,7 @@ class TurnPipeline:
             fetched=plan.prompt.fetched,
             shown=plan.prompt.shown,
             cited=cited_ids(running.answer, citable),
-            usage=usage,
+            usage=with_overhead(usage, running.rewritten.usage),
             counterfactuals=counterfactuals(plan, running.answer, usage, self._counter, settings),
             model=running.model,
             prompt_version=PROMPT_VERSION,
@@ -221,7 +290,14 @@ class TurnPipeline:
         now, first, began = perf_counter(), running.first_token, running.began
         assert first is not None, "an LLMClient gives at least the chunk that says why it ended"
         later = {"generate": now - first, "first_token": first - began, "total": now - began}
+        if running.rewritten.seconds:
+            later["rewrite"] = running.rewritten.seconds
         return {**running.plan.latency_ms, **{stage: seconds * 1e3 for stage, seconds in later.items()}}
+
+
+def _faqs(plan: Plan) -> dict[str, Faq]:
+    """The FAQs that a plan may show, by id, as it knows them."""
+    return {faq.id: faq for turn in plan.history for faq in turn.fetched} | {hit.faq.id: hit.faq for hit in plan.hits}
 
 
 def _faq_answer(faq: Faq, note: str = "") -> Chunk:

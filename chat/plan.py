@@ -5,13 +5,14 @@ answer without context, a failing policy means FETCH. Leaves out generating and 
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from time import perf_counter
+from typing import Protocol, runtime_checkable
 
 from chat.dialogue import Dialogue, past_turns, read_dialogue
 from chat.errors import LogError
-from chat.ports import ConversationLog, Policy, Retriever
+from chat.ports import ConversationLog, LoggedExchange, Policy, Retriever
 from chat.prompt import PAPER, PromptSettings, faqs_in_history, render
 from chat.types import Action, Decision, Evidence, Message, PastTurn, Prompt, State
 from kb.errors import KbError
@@ -21,6 +22,18 @@ logger = logging.getLogger(__name__)
 
 STATIC_POLICY = "static"
 """`policy_version` of a turn that was answered without asking the policy."""
+WITHOUT_KB = "kb_unavailable"
+"""In `degraded`: the turn goes without the knowledge base from there on."""
+KB_FAULTS = (KbError, OSError, RuntimeError)
+"""What a knowledge base that can't be used raises; RuntimeError is FAISS's and torch's."""
+
+
+@runtime_checkable
+class RemoteRetriever(Protocol):
+    """What a Retriever has besides where an answer of its is a round trip: several FAQs in one."""
+
+    def get_many(self, faq_ids: Iterable[str]) -> Mapping[str, Faq]:
+        """Those of the FAQs that are there, by id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +46,15 @@ class PipelineConfig:
     min_similarity: float = 0.0
     """Cosine that an FAQ must reach to be fetched at all."""
     static_threshold: float | None = None
-    """Cosine from which the top-1 FAQ is the answer, without an LLM. None: never, as long as nothing has calibrated it."""
+    """Similarity from which the top-1 FAQ is the answer, without an LLM, whatever was calibrated. None: see `calibrated_static`."""
     fallback_threshold: float | None = None
     """Cosine from which the top-1 FAQ is shown, with a note, when the LLM fails. None: the turn fails then."""
     state_queries: int = 2
     """Previous queries that the policy reads."""
+    search_previous: bool = True
+    """Whether a query in mid-conversation is searched for together with the one before as well as alone."""
+    calibrated_static: bool = False
+    """Whether an FAQ answers by itself where the knowledge base's calibration lets it."""
 
     @property
     def hits(self) -> int:
@@ -76,16 +93,21 @@ class TurnPlanner:
         self._log = log
         self._config = config
 
-    def plan(self, messages: tuple[Message, ...], owner: str, conversation_id: str) -> Plan:
-        """Read the messages, recall, retrieve, decide and render. Raises: InvalidRequestError."""
-        clock, degraded = _Stages(), list[str]()
+    def plan(
+        self, messages: tuple[Message, ...], owner: str, conversation_id: str, *, standalone: str | None = None, with_kb: bool = True
+    ) -> Plan:
+        """Read the messages, recall, retrieve, decide and render. Raises: InvalidRequestError.
+
+        `standalone` is searched for in the query's place. `with_kb` is False where the knowledge base has just failed.
+        """
+        clock, degraded = _Stages(), [] if with_kb else [WITHOUT_KB]
         dialogue = read_dialogue(messages)
         history = self._recall(dialogue, owner, conversation_id, degraded)
         clock.end("recall")
-        hits = self._search(dialogue.query, degraded)
+        hits = self._search(dialogue, standalone, degraded)
         clock.end("retrieve")
         state = self._state(dialogue.query, history, hits, degraded)
-        static = certain_faq(hits, self._config.static_threshold)
+        static = static_faq(hits, self._config, began=not dialogue.exchanges)
         decision = self._decide(state, static, degraded)
         clock.end("decide")
         prompt = self._prompt(dialogue, history, hits, decision, static)
@@ -105,22 +127,39 @@ class TurnPlanner:
             logger.exception("the log can't be read; previous actions are unknown")
             degraded.append("log_unavailable")
             logged = ()
-        return past_turns(recent, logged, self._retriever.get)
+        return past_turns(recent, logged, self._shown(logged, degraded).get)
 
-    def _search(self, query: str, degraded: list[str]) -> tuple[Hit, ...]:
+    def _shown(self, logged: Sequence[LoggedExchange], degraded: list[str]) -> Mapping[str, Faq]:
+        """The FAQs of these turns that are still there, by id."""
+        if WITHOUT_KB in degraded:
+            return {}
         try:
-            return self._retriever.search(query, k=self._config.hits, min_similarity=self._config.min_similarity)
-        except (KbError, OSError, RuntimeError):  # RuntimeError is what FAISS and torch raise
-            logger.exception("the knowledge base can't be searched; answering without it")
-            degraded.append("kb_unavailable")
+            return faqs_there(self._retriever, [faq_id for turn in logged for faq_id in (*turn.fetched, *turn.hits)])
+        except KB_FAULTS:
+            logger.exception("the knowledge base can't be read; answering without it")
+            degraded.append(WITHOUT_KB)
+            return {}
+
+    def _search(self, dialogue: Dialogue, standalone: str | None, degraded: list[str]) -> tuple[Hit, ...]:
+        if WITHOUT_KB in degraded:
             return ()
+        try:
+            before = dialogue.exchanges[-1][0] if self._config.search_previous and dialogue.exchanges and standalone is None else None
+            hits = self._retriever.search(standalone or dialogue.query, k=self._config.hits, min_similarity=self._config.min_similarity,
+                                          previous=before)
+        except KB_FAULTS:
+            logger.exception("the knowledge base can't be searched; answering without it")
+            degraded.append(WITHOUT_KB)
+            return ()
+        # a calibration is about customers' own words
+        return hits if standalone is None else tuple(replace(hit, confidence=None, alone="never") for hit in hits)
 
     def _state(self, query: str, history: tuple[PastTurn, ...], hits: tuple[Hit, ...], degraded: list[str]) -> State:
         try:
-            return read_state(query, history, hits, self._retriever, self._config, known="kb_unavailable" not in degraded)
-        except (KbError, OSError, RuntimeError):
+            return read_state(query, history, hits, self._retriever, self._config, known=WITHOUT_KB not in degraded)
+        except KB_FAULTS:
             logger.exception("the knowledge base can't be compared with; deciding without evidence")
-            degraded.append("kb_unavailable")
+            degraded.append(WITHOUT_KB)
             return read_state(query, history, hits, self._retriever, self._config, known=False)
 
     def _decide(self, state: State, static: Faq | None, degraded: list[str]) -> Decision:
@@ -177,6 +216,14 @@ def _evidence(
     )
 
 
+def faqs_there(retriever: Retriever, faq_ids: Iterable[str]) -> Mapping[str, Faq]:
+    """Those of the FAQs that are there now, by id; in one request where the retriever is remote, in none where none are asked for."""
+    ids = tuple(dict.fromkeys(faq_ids))
+    if ids and isinstance(retriever, RemoteRetriever):
+        return retriever.get_many(ids)
+    return {faq_id: faq for faq_id in ids if (faq := retriever.get(faq_id)) is not None}
+
+
 def _nearest(cosines: Sequence[float | None]) -> float | None:
     return max((one for one in cosines if one is not None), default=None)
 
@@ -186,6 +233,13 @@ def certain_faq(hits: Sequence[Hit], threshold: float | None) -> Faq | None:
     if threshold is None or not hits or hits[0].similarity < threshold or not hits[0].faq.answer:
         return None
     return hits[0].faq
+
+
+def static_faq(hits: Sequence[Hit], config: PipelineConfig, *, began: bool) -> Faq | None:
+    """The FAQ that is the whole answer, if one is certain enough; `began` is whether nothing was said before."""
+    if config.static_threshold is not None or not config.calibrated_static or not hits or not hits[0].faq.answer:
+        return certain_faq(hits, config.static_threshold)
+    return hits[0].faq if hits[0].alone == "always" or (began and hits[0].alone == "first") else None
 
 
 class _Stages:

@@ -17,8 +17,8 @@ class Retriever(Protocol):
     @property
     def version(self) -> str: ...
 
-    def search(self, query: str, *, k: int, min_similarity: float) -> tuple[Hit, ...]:
-        """At most k FAQs, each once, best first, none below `min_similarity`."""
+    def search(self, query: str, *, k: int, min_similarity: float, previous: str | None = None) -> tuple[Hit, ...]:
+        """At most k FAQs, each once, best first, none below `min_similarity`; with the query before, what either alone or both find."""
 
     def get(self, faq_id: str) -> Faq | None:
         """The FAQ of that id; None when there is none (any more)."""

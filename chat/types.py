@@ -184,6 +184,7 @@ class Turn:
     """All FAQ ids that stood in the prompt, those of earlier turns included."""
     cited: tuple[str, ...]
     usage: Usage
+    """Of the answer, and of the rewriting of its query where there was one."""
     counterfactuals: tuple[Counterfactual, ...]
     model: str
     prompt_version: str
@@ -192,7 +193,7 @@ class Turn:
     """The LLM's at the time of the turn, also where an FAQ answered in its place; None: unknown."""
     latency_ms: Mapping[str, float]
     """By stage: recall, retrieve, decide, prompt; generate, from the first token to the last; first_token and total, since the
-    request came."""
+    request came; rewrite, where the query was rewritten."""
     finish_reason: FinishReason
     degraded: tuple[str, ...] = ()
     """What failed on the way; a degraded turn is never trained on."""

@@ -22,7 +22,7 @@ def model_card(record: PolicyRecord) -> str:
         f"{decision.samples} passes, dropout: {decision.mc_dropout} |",
         f"| prompt setting | {_setting(record.prompt)} |",
         f"| frugal always-fetch | {_setting(record.frugal)} |",
-        f"| static answers | {'none certified' if record.static_threshold is None else f'from similarity {record.static_threshold:g}'} |",
+        f"| static answers | {'as the knowledge base is calibrated' if record.static else 'off'} |",
         *(f"| {split} | {digest[:16]} |" for split, digest in record.data.items()),
         "",
         "## Error budget",

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.stats import Weights, clopper_pearson_upper, needed_trials, needed_without_failure, too_small, upper_share
+from evaluation.stats import Weights, too_small, upper_share
+from kb.bounds import clopper_pearson_upper, needed_trials, needed_without_failure
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,6 @@ from evaluation.errors import DatasetError, EvaluationError
 from evaluation.frugal import frugal, sweep
 from evaluation.gate import figures, measure, oracles
 from evaluation.rollout import World
-from evaluation.thresholds import BUDGET, certified_static
 from evaluation.world import load_knowledge, make_world, read_queries
 from policy.checkpoint import RECORD, PolicyRecord, load_policy
 from policy.rules import RULES
@@ -48,16 +47,18 @@ def evaluate_gate(run: GateRun) -> dict[str, Any]:
     read_queries(embedder, sessions)
     world = make_world(embedder, retriever, reader=run.reader, gold=run.gold)
     against, chosen_on = _frugal(record, sessions, world, retriever.version)
-    static = None if run.static == "off" else _static_threshold(record, retriever)
+    if run.static == "calibrated" and retriever.calibration is None:
+        raise EvaluationError("static: expected a calibrated knowledge base, got one that isn't; run `fetchgate kb calibrate` on its index "
+                              "folder and give that with --kb, or leave --static off")
     prompt = against if record is None else record.prompt
-    played = replace(world, config=PipelineConfig(prompt=prompt, baselines={}, static_threshold=static))
+    played = replace(world, config=PipelineConfig(prompt=prompt, baselines={}, calibrated_static=run.static == "calibrated"))
     measured = measure(sessions, played, policies, against)
     found = figures(measured)
     slices = found.pop("slices")
     return {
         "dataset": run.data.resolve().name, "policy": run.policy, "reader": run.reader, "gold": run.gold, "seeds": len(policies),
         "policy_versions": [policy.version for policy in policies], "setting": _shown(prompt), "frugal": _shown(against),
-        "frugal_chosen_on": chosen_on, "static_threshold": static, **found, **oracles(sessions, played, measured.frugal), "slices": slices,
+        "frugal_chosen_on": chosen_on, "static": run.static, **found, **oracles(sessions, played, measured.frugal), "slices": slices,
     }
 
 
@@ -91,13 +92,6 @@ def _frugal(record: PolicyRecord | None, sessions: Sequence[Session], world: Wor
         return frugal(sweep(read_helpdesk("dev"), world)), "dev"
     except DatasetError:  # another knowledge base: the help desk's labels aren't about it
         return frugal(sweep(sessions, world)), "these sessions"
-
-
-def _static_threshold(record: PolicyRecord | None, retriever: Any) -> float | None:
-    """Calibrated with the policy, else on the help desk's calibration split. None: no threshold keeps the budget."""
-    if record is not None:
-        return record.static_threshold
-    return certified_static(read_helpdesk("calibration"), retriever, budget=BUDGET).threshold
 
 
 def _shown(setting: PromptSettings) -> dict[str, Any]:

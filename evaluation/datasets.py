@@ -6,6 +6,7 @@ splits: those of the help desk are files, frozen and hashed (`data/helpdesk/READ
 
 import hashlib
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,6 +14,7 @@ from typing import Literal, get_args
 from chat.errors import SessionFileError
 from chat.log.plain import PlainSession, PlainTurn, numbered_sessions
 from evaluation.errors import DatasetError
+from kb.queries import LabelledQuery
 
 Split = Literal["train", "dev", "calibration", "test"]
 TRAINING_SPLITS: tuple[Split, ...] = ("train", "dev", "calibration")
@@ -21,6 +23,13 @@ TRAINING_SPLITS: tuple[Split, ...] = ("train", "dev", "calibration")
 HELPDESK = Path(__file__).parent / "data" / "helpdesk"
 HELPDESK_FAQS = Path(__file__).parent.parent / "kb" / "data" / "helpdesk" / "faqs.jsonl"
 """The knowledge base that the help desk's labels are about."""
+HELPDESK_ENCODER = HELPDESK_FAQS.with_name("encoder")
+"""Tuned to it (`helpdesk_encoder.py`)."""
+HELPDESK_QUERIES = HELPDESK / "queries.jsonl"
+CALIBRATION_QUERIES = HELPDESK / "calibration" / "queries.jsonl"
+"""For thresholds alone, as the conversations beside them."""
+RECENT_TURNS = 2
+"""Turns before a query whose FAQs the conversation still holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +101,25 @@ def read_helpdesk(split: Split) -> tuple[Session, ...]:
     if split not in get_args(Split):
         raise DatasetError(f"split: expected one of {', '.join(get_args(Split))}, got {split!r}")
     return read_sessions(HELPDESK / split / "sessions.jsonl")
+
+
+def conversation_queries(sessions: Sequence[Session], faq_ids: Iterable[str]) -> Iterator[LabelledQuery]:
+    """The labelled turns of conversations as queries, each with what the turns before it settled.
+
+    Raises: DatasetError for a gold id that isn't among `faq_ids`.
+    """
+    there = set(faq_ids)
+    for session in sessions:
+        for position, turn in enumerate(session.turns):
+            if turn.gold is None:
+                continue
+            if missing := set(turn.gold) - there:
+                raise DatasetError(f"session {session.id}: turns[{position}].gold: expected ids of the knowledge base, got "
+                                   f"{sorted(missing)[0]!r}, which it doesn't hold; give the FAQs that the labels are about")
+            before = session.turns[max(0, position - RECENT_TURNS) : position]
+            known = tuple(dict.fromkeys(faq_id for one in before for faq_id in one.gold or ()))
+            previous = session.turns[position - 1].query if position else None
+            yield LabelledQuery(turn.query, turn.gold, (), turn.language, session.id, previous, known)
 
 
 def _session(path: Path, line: int, session: PlainSession) -> Session:

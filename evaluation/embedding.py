@@ -25,6 +25,11 @@ class RememberingEmbedder:
     def dimension(self) -> int:
         return self._embedder.dimension
 
+    @property
+    def base(self) -> Embedder:
+        """What it remembers for."""
+        return self._embedder
+
     def embed(self, texts: Sequence[str], *, progress: Progress | None = None) -> Vectors:
         """As the encoder embedded them the first time; shape (len(texts), dimension)."""
         new = [text for text in dict.fromkeys(texts) if text not in self._vectors]

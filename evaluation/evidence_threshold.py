@@ -19,13 +19,10 @@ from chat.plan import PipelineConfig
 from chat.ports import Retriever
 from chat.prompt import PromptSettings
 from chat.tokens import TiktokenCounter
-from evaluation.datasets import HELPDESK_FAQS, LabelledTurn, Session, read_helpdesk
-from evaluation.embedding import RememberingEmbedder
+from evaluation.datasets import LabelledTurn, Session, read_helpdesk
 from evaluation.rollout import Replay, Step, World, play, replays
 from evaluation.stats import RESAMPLES, Share, Weights, resampled, share
-from kb.embedder import EmbedderConfig, SentenceEmbedder
-from kb.retriever import FaqRetriever
-from kb.source import read_faqs
+from evaluation.world import load_knowledge, read_queries
 from policy.rules import EvidenceRule
 from reward.judge import Gold, ReferenceJudge
 from reward.readers import IdealReader
@@ -155,9 +152,9 @@ def main() -> None:
 
 def _helpdesk_retriever(sessions: Sequence[Session]) -> Retriever:
     """The help desk's FAQs, with an encoder that has read every query."""
-    embedder = RememberingEmbedder(SentenceEmbedder(EmbedderConfig()))
-    embedder.embed([turn.query for session in sessions for turn in session.turns])
-    return FaqRetriever.build(embedder, read_faqs(HELPDESK_FAQS))
+    embedder, retriever = load_knowledge(None)
+    read_queries(embedder, sessions)
+    return retriever
 
 
 def _print_sweep(rows: Sequence[Row], chosen: Row, turns: int, conversations: int) -> None:

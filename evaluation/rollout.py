@@ -9,7 +9,7 @@ the states in training (`graph.py`) and figures (`gate.py`).
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from chat.plan import PipelineConfig, certain_faq, read_state
+from chat.plan import PipelineConfig, read_state, static_faq
 from chat.ports import Policy, Retriever, TokenCounter
 from chat.prompt import PromptSettings, render
 from chat.types import Action, PastTurn, Prompt, State
@@ -46,7 +46,7 @@ class World:
     reader: Reader
     judge: Judge
     config: PipelineConfig = field(default_factory=PipelineConfig)
-    """Prompt setting, static threshold, queries that the policy reads."""
+    """Prompt setting, static answers, queries that the policy reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,9 @@ class Replay:
         self._world = world
         self._questions = [_question(session, n, world.retriever) for n in range(len(session.turns))]
         searched = world.config.hits
-        self._hits = [world.retriever.search(turn.query, k=searched, min_similarity=world.config.min_similarity)
-                      for turn in session.turns]
+        before = [None, *(turn.query for turn in session.turns[:-1])] if world.config.search_previous else [None] * len(session.turns)
+        self._hits = [world.retriever.search(turn.query, k=searched, min_similarity=world.config.min_similarity, previous=previous)
+                      for turn, previous in zip(session.turns, before, strict=True)]
         self._states: dict[tuple[int, tuple[Action, ...]], State] = {}
         self._arms: dict[tuple[int, tuple[Action, ...], Action], tuple[Arm, Reading]] = {}
 
@@ -159,7 +160,7 @@ class Replay:
         return tuple(hit.faq for hit in self._hits[turn][: self._world.config.prompt.k])
 
     def _static(self, turn: int) -> Faq | None:
-        return certain_faq(self._hits[turn], self._world.config.static_threshold)
+        return static_faq(self._hits[turn], self._world.config, began=turn == 0)
 
 
 def replays(sessions: Sequence[Session], world: World) -> tuple[Replay, ...]:
@@ -204,7 +205,8 @@ def always(replay: Replay) -> tuple[Arm, ...]:
 
 def with_setting(world: World, prompt: PromptSettings) -> World:
     """The same world with another prompt setting and no static answers: one in which a baseline is played."""
-    config = PipelineConfig(prompt=prompt, baselines={}, min_similarity=world.config.min_similarity)
+    config = PipelineConfig(prompt=prompt, baselines={}, min_similarity=world.config.min_similarity,
+                            search_previous=world.config.search_previous)
     return World(world.retriever, world.counter, world.reader, world.judge, config)
 
 

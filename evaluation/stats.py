@@ -3,7 +3,7 @@
 Counts by conversation have shape (conversations,), or (seeds, conversations) where training was repeated: each resample then draws
 the same conversations for every seed and averages the seeds' ratios, so that the interval is about the mean over these seeds.
 How much the seeds differ is shown apart (`over_seeds`). Arms may have different numbers of seeds; part and whole of one arm must
-have the same number or one. Exact bounds take independent trials, which turns are not; `certify.py` says how they are had.
+have the same number or one. Exact bounds are `kb/bounds.py`'s.
 Leaves out promotion, and intervals that correct the percentile bootstrap for few or skewed conversations: they are marked instead.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv, stdtrit
+from scipy.special import stdtrit
 
 RESAMPLES = 10_000
 FEWEST_CONVERSATIONS = 30
@@ -107,35 +107,6 @@ def upper_share(part: Counts, whole: Counts, weights: Weights, level: float = 0.
     """
     values = resampled_ratio(part, whole, weights)
     return float(np.quantile(np.where(np.isnan(values), 1.0, values), level, method="higher"))
-
-
-def clopper_pearson_upper(failures: int, trials: int, level: float = 0.95) -> float:
-    """Exact one-sided upper bound of a probability from independent trials; 1 where there are none (Clopper & Pearson 1934)."""
-    if not 0 <= failures <= trials:
-        raise ValueError(f"failures: expected 0 to trials ({trials}), got {failures}")
-    return 1.0 if failures == trials else float(betaincinv(failures + 1, trials - failures, level))
-
-
-def needed_trials(failures: int, budget: float, level: float = 0.95) -> int:
-    """The fewest independent trials of which so many failures keep the exact upper bound within `budget`, in (0, 1)."""
-    if not 0 < budget < 1:
-        raise ValueError(f"budget: expected a share above 0 and below 1, got {budget}")
-    enough = failures + 1
-    while clopper_pearson_upper(failures, enough, level) > budget:
-        enough *= 2
-    too_few = failures  # of which the bound is 1
-    while enough - too_few > 1:
-        middle = (enough + too_few) // 2
-        if clopper_pearson_upper(failures, middle, level) > budget:
-            too_few = middle
-        else:
-            enough = middle
-    return enough
-
-
-def needed_without_failure(budget: float, level: float = 0.95) -> int:
-    """The fewest independent trials that certify `budget` when none fails: 299 for 1 %."""
-    return needed_trials(0, budget, level)
 
 
 def sign_p(differences: NDArray[np.float64]) -> float:

@@ -1,7 +1,7 @@
-"""The tables of docs/results.md: `python -m evaluation.tables helpdesk|mtrag|dstc11|ablations …` prints them as Markdown.
+"""The tables of docs/results.md: `python -m evaluation.tables NAME …` prints them as Markdown, here those of gates.
 
 Each gate is given the threshold that keeps a harmful share on sessions that it wasn't trained on, and is measured on others. Slow:
-minutes to an hour. Leaves out what is measured (`comparison.py`, `gate.py`).
+minutes to an hour. Leaves out what is measured (`comparison.py`, `gate.py`) and tables of retrieval (`retrieval_tables.py`).
 """
 
 import argparse
@@ -207,6 +207,7 @@ def _plain(found: Interval) -> str:
 
 def main() -> None:
     """Print the table that is asked for."""
+    from evaluation import followup_tables, retrieval_tables, static_tables
     from evaluation.ablations import ablations
     from evaluation.public_tables import dstc11, mtrag
 
@@ -234,6 +235,8 @@ def main() -> None:
     factors.add_argument("--pretrained", help="encoder folder of `policy pretrain --kind bert`")
     factors.add_argument("--gpt2", help="encoder folder of `policy pretrain --kind gpt2`")
     factors.set_defaults(run=ablations)
+    for module in (retrieval_tables, static_tables, followup_tables):
+        module.add_command(commands)
     options = parser.parse_args()
     options.run(options)
 

@@ -22,7 +22,7 @@ from evaluation.frugal import frugal, sweep
 from evaluation.gate import figures, measure
 from evaluation.graph import state_graph
 from evaluation.rollout import World, always, replays, with_setting
-from evaluation.thresholds import BUDGET, certified_skips, certified_static
+from evaluation.thresholds import BUDGET, certified_skips
 from kb.retriever import FaqRetriever
 from policy.checkpoint import PolicyRecord, SkipCertificate, load_policy, save_policy
 from policy.decide import DecisionConfig, NetworkPolicy
@@ -50,6 +50,8 @@ class GateConfig:
     """Harmful share of the skips that the threshold is to be certified for, in (0, 1)."""
     prompt: PromptSettings | None = None
     """The gate's prompt setting; None: the frugal one, which dev chooses."""
+    static: bool = False
+    """Whether the FAQs that the knowledge base's calibration is certain of answer by themselves, before the gate is asked."""
 
 
 def gate_config(name: str = "budget", budget: float = BUDGET) -> GateConfig:
@@ -70,7 +72,7 @@ class GateData:
     dev: tuple[Session, ...]
     calibration: tuple[Session, ...]
     world: World
-    """Its prompt setting and static threshold are replaced by what is chosen here."""
+    """Its prompt setting and static answers are replaced by what is chosen here."""
     retriever: FaqRetriever
 
 
@@ -85,7 +87,6 @@ class Prepared:
     """By split."""
     baseline_tokens: Mapping[str, Floats]
     """Tokens of each state's turn under `frugal`, shape (N,)."""
-    static: Certificate
     texts: dict[NetworkConfig, TextReader] = field(default_factory=dict)
 
 
@@ -98,10 +99,9 @@ def prepared(data: GateData, config: GateConfig, progress: Callable[[int], None]
     graphs, tokens = {}, {}
     for split in ("train", "dev", "calibration"):
         sessions: tuple[Session, ...] = getattr(data, split)
-        graphs[split] = state_graph(replays(sessions, with_setting(data.world, prompt)), progress)
+        graphs[split] = state_graph(replays(sessions, _served(data.world, prompt, config)), progress)
         tokens[split] = _baseline_tokens(graphs[split], sessions, with_setting(data.world, chosen))
-    static = certified_static(data.calibration, data.retriever, budget=config.budget)
-    return Prepared(data, chosen, prompt, graphs, tokens, static)
+    return Prepared(data, chosen, prompt, graphs, tokens)
 
 
 def rewards_of(name: str, baseline: Mapping[int, Floats]) -> Rewards:
@@ -168,15 +168,20 @@ def train_gate(ready: Prepared, config: GateConfig, out: Path, *, report: Report
     threshold = found.tested[-1][0] if found.threshold is None and found.tested else found.threshold
     decision = replace(config.decision, skip_threshold=1.01 if threshold is None else float(threshold) - 1e-6)
     record = PolicyRecord(
-        config.network, decision, ready.prompt, ready.frugal, config.train.seed, config.preset, ready.static.threshold,
+        config.network, decision, ready.prompt, ready.frugal, config.train.seed, config.preset, config.static,
         _claim(found), _hashes(ready.data), {"config": asdict(config.train), "best": done.best, "epochs": epoch_objects(done.epochs)},
     )
     written = save_policy(out, network, tokenizer, record, "")
     policy, _ = load_policy(out)
-    world = replace(ready.data.world, config=PipelineConfig(prompt=ready.prompt, baselines={}))
+    world = _served(ready.data.world, ready.prompt, config)
     measured = {"dev": figures(measure(ready.data.dev, world, [policy], ready.frugal))}
     final = replace(record, metrics=measured)
     return save_policy(out, network, tokenizer, final, model_card(replace(written, metrics=measured)))
+
+
+def _served(world: World, prompt: PromptSettings, config: GateConfig) -> World:
+    """The world as the gate will be served."""
+    return replace(world, config=PipelineConfig(prompt=prompt, baselines={}, calibrated_static=config.static))
 
 
 def _text_reader(ready: Prepared, network: NetworkConfig, tokenizer: Any) -> TextReader:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from chat.plan import PipelineConfig
 from chat.tokens import TiktokenCounter
-from evaluation.datasets import HELPDESK_FAQS, Session
+from evaluation.datasets import HELPDESK_ENCODER, HELPDESK_FAQS, Session
 from evaluation.embedding import RememberingEmbedder
 from evaluation.rollout import World
-from kb.embedder import Embedder, EmbedderConfig, SentenceEmbedder
-from kb.folder import read_manifest
-from kb.retriever import FaqRetriever
+from kb.calibrate import CALIBRATION, read_calibration
+from kb.embedder import Embedder, EmbedderConfig, load_embedder
+from kb.retriever import FaqRetriever, open_folder
 from kb.source import read_faqs
+from kb.tuned import untuned
 from reward.judge import Gold, ReferenceJudge
 from reward.readers import DistractedReader, ExtractiveReader, IdealReader, Reader, ReaderName
 
@@ -19,14 +20,15 @@ COUNTED_TEXTS = 1 << 16
 """Messages whose token counts are remembered: those of all arms of a few thousand turns."""
 
 
-def load_knowledge(kb: Path | None, faqs: Path | None = None) -> tuple[RememberingEmbedder, FaqRetriever]:
-    """An index folder, or an FAQ file that is indexed now; the help desk that ships when neither is given."""
+def load_knowledge(kb: Path | None, faqs: Path | None = None) -> tuple[Embedder, FaqRetriever]:
+    """An index folder, or an FAQ file that is indexed now; the help desk that ships, with its own encoder, when neither is given."""
     if kb is not None:
-        manifest = read_manifest(kb)
-        embedder = RememberingEmbedder(SentenceEmbedder(EmbedderConfig(manifest.model, manifest.max_tokens)))
-        return embedder, FaqRetriever.load(kb, embedder)
-    embedder = RememberingEmbedder(SentenceEmbedder(EmbedderConfig()))
-    return embedder, FaqRetriever.build(embedder, read_faqs(faqs or HELPDESK_FAQS))
+        return open_folder(kb, RememberingEmbedder)
+    shipped = faqs is None or faqs.resolve() == HELPDESK_FAQS.resolve()
+    embedder = RememberingEmbedder(load_embedder(EmbedderConfig(str(HELPDESK_ENCODER)) if shipped else EmbedderConfig()))
+    retriever = FaqRetriever.build(embedder, read_faqs(faqs or HELPDESK_FAQS))
+    retriever.adopt(read_calibration(HELPDESK_FAQS.with_name(CALIBRATION)) if shipped else None)
+    return embedder, retriever
 
 
 def make_world(embedder: Embedder, retriever: FaqRetriever, *, reader: ReaderName = "ideal", gold: Gold = "any", seed: int = 0) -> World:
@@ -43,7 +45,7 @@ def make_reader(name: ReaderName, embedder: Embedder, counter: TiktokenCounter, 
         return DistractedReader(seed=seed)
     from chat.llm.extractive import ExtractiveClient
 
-    return ExtractiveReader(ExtractiveClient(embedder, counter).answer)
+    return ExtractiveReader(ExtractiveClient(untuned(embedder), counter).answer)
 
 
 def read_queries(embedder: Embedder, sessions: Sequence[Session]) -> None:

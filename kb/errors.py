@@ -4,7 +4,8 @@
     ├── SourceError      a FAQ or session file that can't be used: file, line, field, what to do
     ├── EmbedderError    the encoder is missing, altered, or gives vectors that can't be used
     ├── IndexFolderError  the index folder is missing, corrupt, or made by another encoder
-    └── UnknownFaqError  an id that the index doesn't hold, or holds already
+    ├── UnknownFaqError  an id that the index doesn't hold, or holds already
+    └── CalibrationError  labels that no threshold can be had of
 """
 
 
@@ -26,3 +27,7 @@ class IndexFolderError(KbError):
 
 class UnknownFaqError(KbError):
     """An FAQ id that isn't in the index (update, remove), or is there already (add)."""
+
+
+class CalibrationError(KbError):
+    """Labelled queries can't calibrate a knowledge base, or a calibration doesn't read."""

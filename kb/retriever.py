@@ -1,23 +1,34 @@
 """A knowledge base in use: query in, FAQs above a similarity out; FAQs added, changed and removed.
 
-Leaves out thresholds' calibration. The folder format is `folder.py`'s.
+Search is hybrid: what the encoder finds near and what holds the query's words are candidates, scored by a weighted mean of the two.
+The folder format is `folder.py`'s.
 """
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from kb.embedder import Embedder, Progress, Vectors
+from kb.calibrate import CALIBRATION, SEEN_HITS, Calibration, read_calibration
+from kb.embedder import Embedder, Progress, Runtime, Vectors, load_embedder
 from kb.errors import EmbedderError, IndexFolderError
-from kb.folder import Manifest, content_version, load_index, save_index
+from kb.folder import Manifest, content_version, load_index, read_manifest, save_index
 from kb.index import FaqIndex, Kind, passages
-from kb.types import Comparison, Faq, Hit
+from kb.lexical import MOST_FAQS, LexicalIndex, Overlaps
+from kb.types import Comparison, Faq, Hit, better_of
+
+logger = logging.getLogger(__name__)
 
 NO_MINIMUM = -1.0
 """A `min_similarity` that keeps every hit."""
+LEXICAL_WEIGHT = 0.4
+"""Weight of a query's words beside its vector; chosen on train and dev queries (docs/results.md)."""
+CANDIDATES = 50
+"""FAQs that each side of a hybrid search proposes at least; all are scored by both."""
 RECENT_TEXTS = 512
 """Customers' texts whose vectors are remembered, in memory only: a query is compared again in the next turns."""
 
@@ -25,7 +36,9 @@ RECENT_TEXTS = 512
 class FaqRetriever:
     """FAQs with their index and encoder. Searching and changing may happen on different threads."""
 
-    def __init__(self, embedder: Embedder, index: FaqIndex, faqs: Sequence[Faq]) -> None:
+    def __init__(self, embedder: Embedder, index: FaqIndex, faqs: Sequence[Faq], *, lexical_weight: float = LEXICAL_WEIGHT) -> None:
+        if not 0 <= lexical_weight < 1:
+            raise ValueError(f"lexical_weight: expected a share from 0 to below 1, got {lexical_weight}")
         if embedder.dimension != index.dimension:
             raise EmbedderError(f"expected an encoder of dimension {index.dimension}, got {embedder.model_id} "
                                 f"of {embedder.dimension}")
@@ -37,16 +50,22 @@ class FaqRetriever:
         """Held by what reads or changes the index."""
         self._faqs = {faq.id: faq for faq in faqs}
         self._recent: OrderedDict[str, Vectors] = OrderedDict()
-        self._version = content_version(faqs, embedder.model_id)
+        self.lexical_weight = lexical_weight
+        """Weight of the query's words in a similarity, in [0, 1); 0: vectors alone."""
+        self.calibration: Calibration | None = None
+        """Of this version; a change of the FAQs voids it."""
+        self._lexical = self._words(faqs)
+        self._version = content_version(faqs, embedder.model_id, lexical_weight)
 
     @classmethod
     def build(
-        cls, embedder: Embedder, faqs: Sequence[Faq], *, kind: Kind = "auto", progress: Progress | None = None
+        cls, embedder: Embedder, faqs: Sequence[Faq], *, kind: Kind = "auto", lexical_weight: float = LEXICAL_WEIGHT,
+        progress: Progress | None = None,
     ) -> "FaqRetriever":
         """Embed FAQs and index them. `progress` is told of every batch of passages embedded."""
         index = FaqIndex(embedder.dimension, kind)
         index.add(_embedded(embedder, faqs, progress))
-        return cls(embedder, index, faqs)
+        return cls(embedder, index, faqs, lexical_weight=lexical_weight)
 
     @classmethod
     def load(cls, folder: Path, embedder: Embedder) -> "FaqRetriever":
@@ -55,15 +74,23 @@ class FaqRetriever:
         if manifest.model_id != embedder.model_id:
             raise IndexFolderError(f"{folder}: expected the encoder {manifest.model_id} that made this index, "
                                    f"got {embedder.model_id}; use that encoder or build the index anew")
-        return cls(embedder, index, faqs)
+        return cls(embedder, index, faqs, lexical_weight=manifest.lexical_weight)
 
-    def save(self, folder: Path, *, model: str, max_tokens: int) -> Manifest:
-        """Write to a folder, swapped in whole. `model` is how the encoder is loaded again."""
+    def save(self, folder: Path, *, model: str, max_tokens: int, runtime: Runtime = "torch") -> Manifest:
+        """Write to a folder, swapped in whole. `model` and `runtime` are how the encoder is loaded again."""
         with self._changing:
             with self._lock:
                 self._index.packed()  # so that saving changes nothing, and searches go on
             return save_index(folder, self._index, self.faqs, model_id=self._embedder.model_id, model=model,
-                              max_tokens=max_tokens)
+                              max_tokens=max_tokens, lexical_weight=self.lexical_weight, runtime=runtime)
+
+    def adopt(self, calibration: Calibration | None) -> None:
+        """Take a calibration of this version; another is passed over with a warning, as its confidences are about other FAQs."""
+        if calibration is not None and calibration.version != self._version:
+            logger.warning("the calibration is of knowledge base %s and this is %s: no FAQ answers by itself until `fetchgate kb "
+                           "calibrate` is run again", calibration.version, self._version)
+            calibration = None
+        self.calibration = calibration
 
     @property
     def version(self) -> str:
@@ -81,16 +108,29 @@ class FaqRetriever:
     def get(self, faq_id: str) -> Faq | None:
         return self._faqs.get(faq_id)
 
-    def search(self, query: str, *, k: int = 3, min_similarity: float = NO_MINIMUM) -> tuple[Hit, ...]:
-        """At most k FAQs with a similarity of at least `min_similarity`, best first; () for a blank query."""
+    def search(
+        self, query: str, *, k: int = 3, min_similarity: float = NO_MINIMUM, previous: str | None = None
+    ) -> tuple[Hit, ...]:
+        """At most k FAQs with a similarity of at least `min_similarity`, best first; () for a blank query.
+
+        With the query before, it is searched for alone and together with that one, and each FAQ has the better similarity: a follow-up
+        names what it is about in the query before, a new question is best alone (docs/results.md).
+        """
         if k < 1:
             raise ValueError(f"k: expected at least 1, got {k}")
         if not query.strip():
             return ()
         vector = self._vector(query)
+        before = self._vector(previous) if previous is not None and previous.strip() else None
         with self._lock:
-            found = self._index.search(vector, k=k)
-            return tuple(Hit(self._faqs[n.faq_id], n.similarity) for n in found if n.similarity >= min_similarity)
+            calibration = self.calibration  # of the FAQs that are searched
+            wanted = k if calibration is None else max(k, SEEN_HITS)
+            hits = self._nearest(vector, query, wanted)
+            if before is not None:
+                hits = better_of(hits, self._nearest(_direction(vector + before), f"{previous}\n{query}", wanted))
+        if calibration is not None and hits:
+            hits = (replace(hits[0], confidence=calibration.confidence(hits), alone=calibration.alone(hits)), *hits[1:])
+        return tuple(hit for hit in hits[:k] if hit.similarity >= min_similarity)
 
     def compare(self, query: str, previous: str | None, faq_ids: Sequence[str]) -> Comparison:
         """The query, alone and taken together with the one before, beside these FAQs and the nearest one."""
@@ -99,13 +139,13 @@ class FaqRetriever:
         vector = self._vector(query)
         before = self._vector(previous) if previous is not None and previous.strip() else None
         with self._lock:
-            known = [self._index.vectors(faq_id) if faq_id in self._faqs else None for faq_id in faq_ids]
+            alone = self._similarities(vector, query, faq_ids)
             if before is None:
-                return Comparison(_cosines(vector, known), None, (), None)
-            joined = _direction(vector + before)
-            nearest = [Hit(self._faqs[n.faq_id], n.similarity) for n in self._index.search(joined, k=1)]
-        cosine = float(np.clip(vector @ before, -1.0, 1.0))
-        return Comparison(_cosines(vector, known), cosine, _cosines(joined, known), nearest[0] if nearest else None)
+                return Comparison(alone, None, (), None)
+            joined, both = _direction(vector + before), f"{previous}\n{query}"
+            nearest = self._nearest(joined, both, 1)
+            together = self._similarities(joined, both, faq_ids)
+        return Comparison(alone, float(np.clip(vector @ before, -1.0, 1.0)), together, nearest[0] if nearest else None)
 
     def put(self, faqs: Sequence[Faq]) -> None:
         """Add FAQs, or replace those whose ids are there. Raises: UnknownFaqError for an id that comes twice."""
@@ -133,17 +173,60 @@ class FaqRetriever:
                 self._recent.popitem(last=False)
         return vector
 
+    def _nearest(self, vector: Vectors, text: str, k: int) -> tuple[Hit, ...]:
+        """The k FAQs that are most similar to a text and its vector, shape (dimension,), best first. The lock is held."""
+        if self._lexical is None:
+            return tuple(Hit(self._faqs[n.faq_id], n.similarity) for n in self._index.search(vector, k=k))
+        cosines = {n.faq_id: n.similarity for n in self._index.search(vector, k=max(k, CANDIDATES))}
+        overlaps = self._lexical.overlaps(text)
+        for position in np.argsort(-overlaps, kind="stable")[: max(k, CANDIDATES)]:
+            faq_id = self._lexical.ids[position]
+            if overlaps[position] > 0 and faq_id not in cosines:
+                cosines[faq_id] = _cosine(vector, self._index.vectors(faq_id))
+        scored = [(self._mixed(cosine, faq_id, overlaps), faq_id) for faq_id, cosine in cosines.items()]
+        best = sorted(scored, key=lambda pair: (-pair[0], pair[1]))[:k]
+        return tuple(Hit(self._faqs[faq_id], similarity, float(overlaps[self._lexical.positions[faq_id]])) for similarity, faq_id in best)
+
+    def _similarities(self, vector: Vectors, text: str, faq_ids: Sequence[str]) -> tuple[float | None, ...]:
+        """Of a text and its vector to each FAQ; None for one that isn't there. The lock is held."""
+        overlaps = self._lexical.overlaps(text) if self._lexical is not None and faq_ids else None
+        return tuple(self._mixed(_cosine(vector, self._index.vectors(faq_id)), faq_id, overlaps) if faq_id in self._faqs else None
+                     for faq_id in faq_ids)
+
+    def _mixed(self, cosine: float, faq_id: str, overlaps: Overlaps | None) -> float:
+        if overlaps is None or self._lexical is None:
+            return cosine
+        return (1 - self.lexical_weight) * cosine + self.lexical_weight * float(overlaps[self._lexical.positions[faq_id]])
+
+    def _words(self, faqs: Sequence[Faq]) -> LexicalIndex | None:
+        """The words of these FAQs; None where they don't count."""
+        if self.lexical_weight and len(faqs) > MOST_FAQS:
+            logger.warning("%d FAQs: above %d, words don't count in a search, only vectors do", len(faqs), MOST_FAQS)
+        return LexicalIndex(faqs) if self.lexical_weight and len(faqs) <= MOST_FAQS else None
+
     def _change(self, faqs: dict[str, Faq], change_index: Callable[[], None]) -> None:
-        """Change FAQs and index together; the version, a while's work, is made before searches have to wait."""
-        version = content_version(tuple(faqs.values()), self._embedder.model_id)
+        """Change FAQs and index together; version and words, a while's work, are made before searches have to wait."""
+        values = tuple(faqs.values())
+        version, lexical = content_version(values, self._embedder.model_id, self.lexical_weight), self._words(values)
         with self._lock:
             change_index()
-            self._faqs, self._version = faqs, version
+            self._faqs, self._version, self._lexical, self.calibration = faqs, version, lexical, None
 
 
-def _cosines(vector: Vectors, groups: Sequence[Vectors | None]) -> tuple[float | None, ...]:
-    """Of the vector to the nearest of each group, shape (n, dimension)."""
-    return tuple(None if group is None else float(np.clip((group @ vector).max(), -1.0, 1.0)) for group in groups)
+def open_folder(folder: Path, wrap: Callable[[Embedder], Embedder] = lambda embedder: embedder) -> tuple[Embedder, FaqRetriever]:
+    """The knowledge base of an index folder with its encoder, which `wrap` may put something around, and its calibration.
+
+    Raises: KbError.
+    """
+    embedder = wrap(load_embedder(read_manifest(folder).encoder))
+    retriever = FaqRetriever.load(folder, embedder)
+    retriever.adopt(read_calibration(folder / CALIBRATION))
+    return embedder, retriever
+
+
+def _cosine(vector: Vectors, vectors: Vectors) -> float:
+    """Of a vector to the nearest of an FAQ's, shape (n, dimension)."""
+    return float(np.clip((vectors @ vector).max(), -1.0, 1.0))
 
 
 def _direction(vector: Vectors) -> Vectors:

@@ -82,7 +82,7 @@ def _validated(path: Path, records: Iterator[tuple[int, Mapping[str, object] | s
             if _is_blank(record):
                 blank.append(line)
                 continue
-            faq = _faq(record)
+            faq = faq_of(record)
             if faq.id in first_line:
                 raise ValueError(f"id: {faq.id!r} stands on line {first_line[faq.id]} already; ids must be unique")
         except ValueError as error:
@@ -108,7 +108,7 @@ def _is_blank(record: Mapping[str, object]) -> bool:
     return all(isinstance(text := record.get(field), str) and not text.strip() for field in REQUIRED)
 
 
-def _faq(record: Mapping[str, object]) -> Faq:
+def faq_of(record: Mapping[str, object]) -> Faq:
     """One record as an FAQ. Raises: ValueError that begins with the field's name."""
     for field in REQUIRED:
         if field not in record:

@@ -3,7 +3,9 @@
 Leaves out where FAQs come from (`source.py`) and how they are found (`index.py`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +42,33 @@ class Hit:
 
     faq: Faq
     similarity: float
-    """Cosine of the query and the FAQ's best vector, in [-1, 1]; higher is closer."""
+    """Of the query to the FAQ, in [-1, 1]; higher is closer. The cosine to its best vector, and where the knowledge base is hybrid
+    the weighted mean of that and its share of the query's words (`lexical.py`)."""
+    overlap: float = 0.0
+    """Share of the query's words that the FAQ holds, in [0, 1); 0 where the knowledge base isn't hybrid."""
+    confidence: float | None = None
+    """Probability that this FAQ settles the query, of the first hit of a calibrated knowledge base (`calibrate.py`)."""
+    alone: Literal["never", "first", "always"] = "never"
+    """When it is certain enough to be the answer without an LLM: never, where nothing was said before, or always."""
+
+
+def better_of(*found: Sequence[Hit]) -> tuple[Hit, ...]:
+    """Each FAQ that any search found, with the better of its similarities, best first; of equals, those of the first search."""
+    best: dict[str, Hit] = {}
+    for hit in (hit for hits in found for hit in hits):
+        if hit.faq.id not in best or hit.similarity > best[hit.faq.id].similarity:
+            best[hit.faq.id] = hit
+    return tuple(sorted(best.values(), key=lambda hit: -hit.similarity))
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A query beside FAQs and the query before it; every figure is a cosine in [-1, 1]."""
+    """A query beside FAQs and the query before it; every figure is in [-1, 1]."""
 
     faqs: tuple[float | None, ...]
-    """To each FAQ's best vector; None for one that isn't there."""
+    """Similarity to each FAQ, as of a `Hit`; None for one that isn't there."""
     previous: float | None
-    """To the query before; None: there is none, or one of the two is blank."""
+    """Cosine to the query before; None: there is none, or one of the two is blank."""
     joined_faqs: tuple[float | None, ...]
     """As `faqs`, of both queries taken together: the direction between their vectors. () without a query before."""
     joined_top1: Hit | None

@@ -63,8 +63,8 @@ class PolicyRecord:
     seed: int
     preset: str
     """Reward preset."""
-    static_threshold: float | None = None
-    """Similarity from which an FAQ answers by itself, calibrated on the same sessions; None: none could be certified."""
+    static: bool = False
+    """Whether the FAQs that the knowledge base's calibration is certain of answered by themselves, before the gate was asked."""
     certificate: SkipCertificate | None = None
     data: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of the sessions by split, and the version of the knowledge base."""

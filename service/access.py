@@ -1,12 +1,15 @@
-"""Who may call: the dependency of every route that needs a key, and the components that routes use."""
+"""Who may call: the dependencies of routes that need a key or a scope, and the components that routes use."""
 
+from collections.abc import Callable
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
 from service.components import Components
 from service.errors import ApiError
-from service.keys import owner_of
+from service.keys import Caller, Scope, caller_of
+from service.settings import LOOPBACK
 
 
 def components(request: Request) -> Components:
@@ -19,13 +22,50 @@ def components(request: Request) -> Components:
 Components_ = Annotated[Components, Depends(components)]
 
 
-def owner(request: Request, parts: Components_) -> str:
-    """The owner whom the bearer token speaks for. Raises: ApiError 401."""
+def caller(request: Request, parts: Components_) -> Caller:
+    """Whom the bearer token speaks for. Raises: ApiError 401."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    found = owner_of(key.strip() if scheme.lower() == "bearer" else "", parts.keys)
+    found = caller_of(key.strip() if scheme.lower() == "bearer" else "", parts.keys)
     if found is None:
         raise ApiError(401, "Authorization: expected `Bearer` and an API key of this server, got none or another", "invalid_api_key")
     return found
 
 
-Owner = Annotated[str, Depends(owner)]
+def requires(scope: Scope) -> Callable[..., str]:
+    """A dependency: the owner whom the bearer token speaks for, if it has the scope. Raises: ApiError 401, 403."""
+
+    def owner(request: Request, parts: Components_, found: Annotated[Caller, Depends(caller)]) -> str:
+        if scope not in found.scopes:
+            raise ApiError(403, f"Authorization: expected a key with the scope {scope}, got one with {', '.join(sorted(found.scopes))}; "
+                           f"make one with `fetchgate keys create --scope {scope}`", "missing_scope")
+        if scope is Scope.ADMIN and not parts.keys:
+            _refuse_foreign_page(request)
+        return found.owner
+
+    return owner
+
+
+def _refuse_foreign_page(request: Request) -> None:
+    """Without keys, being on this machine is all the right there is, and any page in a browser here has that.
+
+    A page of another site can't send our JSON without asking first, which we never allow. One that has its own name point at
+    this machine (DNS rebinding) is of our origin to the browser, but the name stays its own. Raises: ApiError 403.
+    """
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    if _name(host) not in LOOPBACK or (origin is not None and origin.partition("://")[2] != host):
+        raise ApiError(403, f"Host: expected this machine by the name {', '.join(LOOPBACK)}, and no page of another site, got host "
+                       f"{host[:80]!r} and origin {(origin or 'none')[:80]!r}; to edit from elsewhere, make a key with "
+                       "`fetchgate keys create --scope admin`", "foreign_origin")
+
+
+def _name(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+AnyKey = Annotated[Caller, Depends(caller)]
+"""Whoever has a key, whatever its scopes."""
+ChatOwner = Annotated[str, Depends(requires(Scope.CHAT))]
+AdminOwner = Annotated[str, Depends(requires(Scope.ADMIN))]

@@ -1,6 +1,9 @@
 """The app: routes, errors, headers and the pages, over components that somebody else built."""
 
+import asyncio
+import logging
 import re
+import threading
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +18,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from kb.living import LivingKb
+from kb.watch import changes
 from service import errors
 from service.components import Components
 from service.errors import ApiError
@@ -23,6 +28,10 @@ from service.routes import chat, health, kb
 STATIC = Path(__file__).parent / "static"
 CSP = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; "
        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+logger = logging.getLogger(__name__)
+
+FOLLOWER_GRACE = 5.0
+"""Seconds that taking in a change gets to finish when the service stops; it is taken in at the next start then."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
@@ -31,7 +40,12 @@ def create_app(components: Components) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        stop = threading.Event()
+        follower = threading.Thread(target=_follow, args=(components, stop), name="follow", daemon=True)
+        follower.start()
         yield
+        stop.set()
+        await asyncio.to_thread(follower.join, FOLLOWER_GRACE)
         components.close()
 
     # the docs pages that FastAPI makes load scripts from other hosts, so they are off; the schema itself stays
@@ -46,6 +60,18 @@ def create_app(components: Components) -> FastAPI:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(components.allowed_hosts))
     app.add_middleware(Headers)
     return app
+
+
+def _follow(components: Components, stop: threading.Event) -> None:
+    """Keep the knowledge base in step with its file or folder while requests are served."""
+    if components.follow is None or not isinstance(components.kb, LivingKb):
+        return
+    for change in changes(components.kb, components.follow.parent, stop):
+        if isinstance(change, Exception):
+            logger.error("%s was changed and can't be taken in; the knowledge base stays as it was: %s", components.follow, change)
+        else:
+            logger.info("%s was changed: %d FAQs added, %d replaced, %d removed; the knowledge base is now %s", components.follow,
+                        len(change.added), len(change.replaced), len(change.removed), components.kb.version)
 
 
 async def _page() -> FileResponse:

@@ -3,9 +3,10 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import time
 
-from kb.retriever import FaqRetriever
+from service.edits import EditableKb, FaqEdits
 from service.keys import HashedKey
 from service.turns import ChatTurns
 
@@ -15,13 +16,16 @@ class Components:
     """Everything that a running service holds."""
 
     turns: ChatTurns
-    retriever: FaqRetriever
+    kb: EditableKb
+    edits: FaqEdits
     keys: tuple[HashedKey, ...]
     checks: Mapping[str, Callable[[], object]]
     """Part to a call that fails when the part isn't ready."""
     close: Callable[[], None]
-    """Gives everything back: log, connections."""
+    """Gives everything back: log, knowledge base, connections."""
     max_body_bytes: int
     allowed_hosts: tuple[str, ...]
+    follow: Path | None = None
+    """FAQ file or manifest that the knowledge base is kept in step with; None: nobody else changes it."""
     started_at: int = field(default_factory=lambda: int(time()))
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("service"))

@@ -15,13 +15,15 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from chat.errors import ChatError, InvalidRequestError, LLMError
+from kb.errors import KbError, UnknownFaqError
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_RETRY_AFTER = 5
 """Seconds; when the upstream named none."""
 TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
-         405: "invalid_request_error", 413: "invalid_request_error", 422: "invalid_request_error", 429: "rate_limit_error"}
+         405: "invalid_request_error", 413: "invalid_request_error", 415: "invalid_request_error", 422: "invalid_request_error",
+         429: "rate_limit_error"}
 
 
 @dataclass(eq=False)
@@ -60,6 +62,12 @@ def api_error(error: Exception) -> ApiError:
             return ApiError(503, f"The LLM can't answer right now: {error}", "llm_unavailable", retry_after=after)
         case LLMError():
             return ApiError(502, f"The LLM refused the request: {error}", "llm_refused")
+        case UnknownFaqError():
+            return ApiError(404, str(error), "faq_not_found", "ids")
+        case KbError():
+            logger.error("the knowledge base can't be edited", exc_info=error)
+            return ApiError(503, "The knowledge base can't be changed right now, so nothing was; the server's log says why.",
+                            "kb_not_saved", retry_after=DEFAULT_RETRY_AFTER)
         case RequestValidationError():
             return _validation_error(error)
         case HTTPException():
@@ -81,14 +89,14 @@ def install(app: FastAPI) -> None:
         headers = {**found.headers, "x-request-id": getattr(request.state, "request_id", "")}
         return JSONResponse(found.body, found.status, headers)
 
-    for kind in (ApiError, ChatError, RequestValidationError, HTTPException, Exception):
+    for kind in (ApiError, ChatError, KbError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, answer)
 
 
 def _validation_error(error: RequestValidationError) -> ApiError:
     """The first thing wrong with a body, in the words of its field. OpenAI's clients expect 400, not 422."""
     first = error.errors()[0]
-    path = [str(part) for part in first["loc"] if part != "body"]
+    path = [str(part) for part in first["loc"][1:]]  # the first part says where: body, query or path
     # behind a field of several types stands the type that was tried: our word, not the client's
     param = ".".join(part for part in path if part not in ("str", "int") and "[" not in part) or None
     if first["type"] == "json_invalid":

@@ -19,5 +19,6 @@ def configure(level: int = logging.INFO) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for noisy in ("httpx", "httpx2", "httpcore", "openai", "sentence_transformers", "faiss", "alembic", "uvicorn.access", "uvicorn.error"):
+    for noisy in ("httpx", "httpx2", "httpcore", "openai", "sentence_transformers", "faiss", "alembic", "watchfiles", "uvicorn.access",
+                  "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

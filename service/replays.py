@@ -1,7 +1,8 @@
 """Answers that were given already, for requests that come again.
 
 SDKs retry without a key of their own, so a repeat of the same body by the same API key within a short window is the same
-turn: it gets the same answer, and nothing is logged or counted twice. `Idempotency-Key` makes that explicit and longer.
+turn: it gets the same answer, and nothing is logged or counted twice. `Idempotency-Key` makes that explicit and longer. An answer
+made from an FAQ that was changed or deleted since is never given again; the request is answered anew.
 Kept in this process's memory; failures are not kept, so that a retry really tries again.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 
+from kb.types import Faq
 from service.errors import ApiError
 
 WINDOW = 10.0
@@ -39,15 +41,19 @@ class Slot:
     body_hash: str
     made_at: float
     answer: Answer | None = None
+    faqs: tuple[Faq, ...] = ()
+    """Those that the answer was made from."""
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Replays:
     """Remembers answers by owner and key."""
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic, stands: Callable[[Faq], bool] = lambda _: True) -> None:
+        """`stands` says whether an FAQ is still as an answer had it."""
         self._slots: OrderedDict[tuple[str, str, str], Slot] = OrderedDict()
         self._clock = clock
+        self._stands = stands
 
     async def claim(self, owner: str, body: bytes, headers: Mapping[str, str], scope: str) -> Slot | Answer:
         """The answer to give again, or a slot to fill (`give`) or leave (`leave`).
@@ -65,7 +71,9 @@ class Replays:
                                "idempotency_key_reused", "Idempotency-Key")
             await slot.done.wait()
             if slot.answer is not None:
-                return slot.answer
+                if all(map(self._stands, slot.faqs)):
+                    return slot.answer
+                slot.made_at = float("-inf")
             # the first try failed or was left: look again, and take the place if it is still empty
         new = Slot(body_hash, self._clock())
         self._slots[key] = new

@@ -10,9 +10,10 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chat.prompt import HistoryFaqs
-from kb.embedder import DEFAULT_MODEL
+from kb.embedder import Runtime
 
 LLMKind = Literal["extractive", "openai", "local"]
+Rewriting = Literal["off", "llm"]
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DEFAULT_POLICY = "demo"
 LEARNED = "A learned policy brings its own, unless this is set."
@@ -31,7 +32,16 @@ class Settings(BaseSettings):
 
     faqs: Path | None = Field(None, description="FAQ file (.jsonl or .csv) to serve; indexed at start. Default: the help desk that ships.")
     kb: Path | None = Field(None, description="Index folder made by `fetchgate kb build`; takes precedence over an FAQ file.")
-    embedder: str = Field(DEFAULT_MODEL, description="Encoder for an FAQ file: the packaged default, a folder or a hub id.")
+    milvus_uri: str = Field("", description="A Milvus server that holds the FAQs, as `http://host:19530`, or a file `….db` of milvus-lite; "
+                            "takes precedence over an index folder and an FAQ file. Fill it with `fetchgate kb build --milvus`.")
+    milvus_token: SecretStr = Field(SecretStr(""), description="`user:password` or an API key for Milvus, if it wants one.")
+    milvus_collection: str = Field("fetchgate", description="The knowledge base's collection there.")
+    milvus_timeout: float = Field(5.0, gt=0, description="Seconds that one request to Milvus may take in a turn.")
+    watch: bool = Field(False, description="Take in changes of the FAQ file while serving; an index folder's always are.")
+    embedder: str | None = Field(None, description="Encoder for an FAQ file or Milvus: a name, a folder (`fetchgate kb train` makes one) "
+                                 "or a hub id. Default: the packaged one, and for the help desk that ships the one tuned to it.")
+    runtime: Runtime = Field("torch", description="What runs the encoder of an FAQ file or Milvus: torch; onnx, the same vectors in less "
+                             "time once it is exported; onnx-int8, faster still, with slightly other vectors.")
     data_dir: Path = Field(Path("var"), description="Where the log, the made index and the secret are kept.")
     database: str = Field("", description="Conversation log: a file or an SQLAlchemy URL; default `log.db` in the data folder.")
 
@@ -45,15 +55,23 @@ class Settings(BaseSettings):
     llm_timeout: float = Field(120.0, gt=0, description="Seconds for a whole answer.")
     prices: Path | None = Field(None, description="Price table (JSON) instead of the bundled one.")
 
+    reranker: str = Field("", description="Cross-encoder that orders the first 20 hits of a search anew: a folder or hub id of one for "
+                          "sentence-transformers. Empty: none.")
+    rewrite: Rewriting = Field("off", description="llm: the LLM rewrites a follow-up to stand alone before it is searched for; its tokens "
+                               "count as the turn's.")
+    rewrite_timeout: float = Field(10.0, gt=0, description="Seconds for that; the query is searched for as it is then.")
     k: int = Field(3, ge=1, le=20, description=f"FAQs that a fetch adds to the prompt. {LEARNED}")
     history_turns: int = Field(2, ge=0, le=20, description=f"Past exchanges in the prompt. {LEARNED}")
     history_faqs: HistoryFaqs = Field("all", description=f"Which FAQs stay with a past turn: all, cited or none. {LEARNED}")
     faq_turns: int | None = Field(None, ge=0, le=20, description=f"Last exchanges that keep their FAQs; not set: all. {LEARNED}")
     repeats: bool = Field(False, description=f"Show a fetched FAQ again when it is in the prompt already. {LEARNED}")
-    min_similarity: float = Field(0.0, ge=-1, le=1, description="Cosine that an FAQ must reach to be fetched.")
-    static_threshold: float | None = Field(None, ge=-1, le=1, description="Cosine from which an FAQ answers by itself, or `off`; "
-                                           f"calibrate it first. {LEARNED}")
-    fallback_threshold: float | None = Field(None, ge=-1, le=1, description="Cosine from which an FAQ stands in when the LLM fails.")
+    min_similarity: float = Field(0.0, ge=-1, le=1, description="Similarity that an FAQ must reach to be fetched.")
+    search_previous: bool = Field(True, description="Search for a query in mid-conversation together with the one before, too.")
+    static_answers: Literal["calibrated", "off"] = Field("calibrated", description="Whether an FAQ answers by itself, without the "
+                                                         "LLM, where `fetchgate kb calibrate` found it certain enough.")
+    static_threshold: float | None = Field(None, ge=-1, le=1, description="Similarity from which an FAQ answers by itself whatever was "
+                                           "calibrated, or `off`; no error budget stands behind it.")
+    fallback_threshold: float | None = Field(None, ge=-1, le=1, description="Similarity from which an FAQ stands in when the LLM fails.")
     evidence_threshold: float | None = Field(None, ge=-1, le=1, description="Similarity below which the evidence policy skips.")
 
     max_body_bytes: int = Field(16 * 2**20, ge=1024, description="Largest request body.")

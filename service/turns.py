@@ -44,7 +44,7 @@ class ChatTurns:
         self._log = log
         self._signer = signer
         self._limits = limits
-        self._replays = Replays()
+        self._replays = Replays(stands=pipeline.stands)
         self._running = 0
 
     async def answer(self, body: bytes, chat: ChatRequest, owner: str, headers: Mapping[str, str]) -> Response:
@@ -98,6 +98,8 @@ class ChatTurns:
         try:
             async with aclosing(self._pipeline.run(request)) as events:
                 async for event in events:
+                    if isinstance(event, TurnFinished):
+                        slot.faqs = event.faqs
                     yield event
         except BaseException:
             self._replays.leave(slot)

@@ -7,27 +7,35 @@ import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 from chat.errors import ChatError
+from chat.log.audit import record_act
 from chat.log.store import SqlConversationLog
 from chat.pipeline import TurnPipeline
 from chat.plan import PipelineConfig
-from chat.ports import LLMClient, Policy
+from chat.ports import LLMClient, Policy, Retriever
 from chat.prices import BUNDLED, load_prices
 from chat.prompt import PromptSettings
+from chat.rewrite import Rewriter
 from chat.tokens import TiktokenCounter
-from kb.embedder import Embedder, EmbedderConfig, Progress, SentenceEmbedder
-from kb.errors import IndexFolderError
-from kb.folder import read_manifest
-from kb.index import passages
+from kb.calibrate import CALIBRATION
+from kb.edits import JOURNAL
+from kb.embedder import DEFAULT_MODEL, Embedder, EmbedderConfig, Progress, load_embedder
+from kb.folder import MANIFEST, read_manifest
+from kb.living import Home, LivingKb
+from kb.milvus_kb import MilvusKb
+from kb.milvus_rows import MilvusConfig
+from kb.rerank import CrossEncoderReranker, RerankedRetriever
 from kb.retriever import FaqRetriever
-from kb.source import read_faqs
+from kb.tuned import untuned
 from policy.checkpoint import PolicyRecord, load_policy
 from policy.decide import Exploration
 from policy.rules import RULES, EvidenceRule
 from policy.shipped import policy_folder
 from service.components import Components
+from service.edits import EditableKb, FaqEdits
 from service.identity import TranscriptSigner
 from service.keys import parse_keys
 from service.settings import Settings
@@ -35,7 +43,11 @@ from service.turns import ChatTurns, Limits
 
 logger = logging.getLogger(__name__)
 
-SHIPPED_FAQS = Path(__file__).parent.parent / "kb" / "data" / "helpdesk" / "faqs.jsonl"
+SHIPPED = Path(__file__).parent.parent / "kb" / "data" / "helpdesk"
+SHIPPED_FAQS = SHIPPED / "faqs.jsonl"
+SHIPPED_ENCODER = SHIPPED / "encoder"
+"""Tuned to the FAQs that ship, and used for these alone."""
+SHIPPED_CALIBRATION = SHIPPED / CALIBRATION
 
 
 Track = Callable[[str, int], AbstractContextManager[Progress | None]]
@@ -52,21 +64,29 @@ class Chat:
     """A pipeline with what it stands on."""
 
     pipeline: TurnPipeline
-    retriever: FaqRetriever
+    kb: EditableKb
     log: SqlConversationLog
+
+    def close(self) -> None:
+        """Give log and knowledge base back."""
+        self.log.close()
+        if isinstance(self.kb, MilvusKb):
+            self.kb.close()
 
 
 def build_chat(settings: Settings, track: Track = no_bar) -> Chat:
     """The turn pipeline that the settings describe. Raises: KbError, ChatError, ValueError that say what to mend."""
     policy, record = build_policy(settings)
     prices = load_prices(settings.prices or BUNDLED)
-    embedder, retriever = build_retriever(settings, track)
+    embedder, kb = build_kb(settings, track)
     counter = TiktokenCounter()
     llm = _build_llm(settings, embedder, counter)
+    rewriter = _build_rewriter(settings, llm, counter)
+    retriever = _reranked(kb, settings, record)
     log = SqlConversationLog(database(settings))
     pipeline = TurnPipeline(retriever=retriever, policy=policy, llm=llm, log=log, counter=counter, prices=prices,
-                            config=pipeline_config(settings, record, retriever.version))
-    return Chat(pipeline, retriever, log)
+                            config=pipeline_config(settings, record, kb.version), rewriter=rewriter)
+    return Chat(pipeline, kb, log)
 
 
 def build_components(settings: Settings, track: Track = no_bar) -> Components:
@@ -75,32 +95,55 @@ def build_components(settings: Settings, track: Track = no_bar) -> Components:
     chat = build_chat(settings, track)
     limits = Limits(settings.max_query_chars, settings.max_concurrent_turns)
     turns = ChatTurns(chat.pipeline, chat.log, TranscriptSigner(_secret(settings)), limits)
-    checks = {"knowledge_base": lambda: chat.retriever.search("ready?", k=1), "log": lambda: chat.log.conversations(limit=1)}
-    return Components(turns, chat.retriever, keys, checks, chat.log.close, settings.max_body_bytes, tuple(settings.allowed_hosts))
+    checks = {"knowledge_base": lambda: chat.kb.search("ready?", k=1), "log": lambda: chat.log.conversations(limit=1)}
+    followed = _followed(settings)
+    return Components(turns, chat.kb, FaqEdits(chat.kb, partial(record_act, chat.log)), keys, checks, chat.close,
+                      settings.max_body_bytes, tuple(settings.allowed_hosts), followed)
 
 
 def build_retriever(settings: Settings, track: Track = no_bar) -> tuple[Embedder, FaqRetriever]:
-    """The knowledge base: an index folder, or one made from an FAQ file and kept until file or encoder change."""
+    """The knowledge base of an index folder or FAQ file as it is now, for those who only search it."""
+    embedder, kb = _local_kb(settings, track)
+    return embedder, kb.current
+
+
+def build_kb(settings: Settings, track: Track = no_bar) -> tuple[Embedder, EditableKb]:
+    """The knowledge base: in Milvus, an index folder, or one made from an FAQ file and kept beside the log; with the edits made over HTTP.
+
+    Raises: KbError.
+    """
+    if not settings.milvus_uri:
+        return _local_kb(settings, track)
+    if ignored := [name for name in ("kb", "faqs") if getattr(settings, name) is not None]:
+        logger.warning("FAQs are served from %s, which milvus_uri names; %s is passed over", settings.milvus_uri, " and ".join(ignored))
+    embedder = load_embedder(EmbedderConfig(settings.embedder or DEFAULT_MODEL, runtime=settings.runtime))
+    return embedder, MilvusKb(milvus_config(settings), embedder)
+
+
+def milvus_config(settings: Settings, uri: str | None = None, collection: str | None = None) -> MilvusConfig:
+    """Where the knowledge base is in Milvus; another place than the settings' where it is given. Raises: ValueError."""
+    return MilvusConfig(settings.milvus_uri if uri is None else uri, settings.milvus_collection if collection is None else collection,
+                        token=settings.milvus_token.get_secret_value(), timeout=settings.milvus_timeout)
+
+
+def _local_kb(settings: Settings, track: Track) -> tuple[Embedder, LivingKb]:
     if settings.kb is not None:
         manifest = read_manifest(settings.kb)
-        embedder = SentenceEmbedder(EmbedderConfig(manifest.model, manifest.max_tokens))
-        return embedder, FaqRetriever.load(settings.kb, embedder)
-    config = EmbedderConfig(settings.embedder)
-    embedder = SentenceEmbedder(config)
-    source = settings.faqs or SHIPPED_FAQS
-    faqs = read_faqs(source)
-    folder = settings.data_dir / "kb" / hashlib.sha256(f"{source.resolve()}\0{config.model}".encode()).hexdigest()[:12]
-    if (folder / "manifest.json").exists():
-        try:
-            kept = FaqRetriever.load(folder, embedder)
-            if kept.faqs == faqs:
-                return embedder, kept
-        except IndexFolderError as error:
-            logger.warning("the kept index is of no use and is made anew: %s", error)
-    with track("embedding passages", sum(len(passages(faq)) for faq in faqs)) as progress:
-        made = FaqRetriever.build(embedder, faqs, progress=progress)
-    made.save(folder, model=config.model, max_tokens=config.max_tokens)
-    return embedder, made
+        embedder = load_embedder(manifest.encoder)
+        return embedder, LivingKb(embedder, Home(settings.kb, manifest.encoder, settings.kb / JOURNAL, settings.kb / CALIBRATION))
+    shipped = settings.faqs is None and settings.embedder is None
+    model = str(SHIPPED_ENCODER) if shipped else settings.embedder or DEFAULT_MODEL
+    config = EmbedderConfig(model, runtime=settings.runtime)
+    embedder = load_embedder(config)
+    # not resolved: to its owner, a link that is turned elsewhere is the same file
+    source = Path(os.path.abspath(settings.faqs or SHIPPED_FAQS))
+    kept = settings.data_dir / "kb"
+    folder = kept / _short_hash(f"{source}\0{config.model}")
+    home = Home(folder, config,
+                # by the file alone: edits outlive a change of encoder
+                kept / f"{_short_hash(str(source))}.{JOURNAL}",
+                SHIPPED_CALIBRATION if shipped else folder / CALIBRATION, source)
+    return embedder, LivingKb(embedder, home, partial(track, "embedding passages"))
 
 
 def build_policy(settings: Settings) -> tuple[Policy, PolicyRecord | None]:
@@ -115,19 +158,20 @@ def build_policy(settings: Settings) -> tuple[Policy, PolicyRecord | None]:
 
 def pipeline_config(settings: Settings, record: PolicyRecord | None, kb_version: str) -> PipelineConfig:
     """How turns are served: as the policy was trained and calibrated, but for what was set. Raises: ValueError."""
-    prompt = _prompt_settings(settings, record)
-    static = settings.static_threshold
+    prompt, calibrated = _prompt_settings(settings, record), settings.static_answers == "calibrated"
     if record is not None and (trained_on := record.data.get("knowledge_base")) != kb_version:
-        logger.warning("policy %s was trained on knowledge base %s, and this is %s: what it saves and breaks here isn't known, and no FAQ "
-                       "answers by itself unless FETCHGATE_STATIC_THRESHOLD is set; see `fetchgate evaluate gate` first",
-                       record.version, trained_on or "unknown", kb_version)
-    elif record is not None and "static_threshold" not in settings.model_fields_set:
-        static = record.static_threshold
-    if record is not None and prompt != record.prompt:
-        logger.warning("policy %s was trained for %s, and the settings say %s: its certificate isn't about that", record.version,
-                       record.prompt, prompt)
-    return PipelineConfig(prompt=prompt, min_similarity=settings.min_similarity, static_threshold=static,
-                          fallback_threshold=settings.fallback_threshold)
+        logger.warning("policy %s was trained on knowledge base %s, and this is %s: what it saves and breaks here isn't known; see "
+                       "`fetchgate evaluate gate` first", record.version, trained_on or "unknown", kb_version)
+    elif record is not None and (prompt, calibrated) != (record.prompt, record.static):
+        logger.warning("policy %s was trained for %s with static answers %s, and the settings say %s with static answers %s: its "
+                       "certificate isn't about that", record.version, record.prompt, _on(record.static), prompt, _on(calibrated))
+    return PipelineConfig(prompt=prompt, min_similarity=settings.min_similarity, static_threshold=settings.static_threshold,
+                          fallback_threshold=settings.fallback_threshold, calibrated_static=calibrated,
+                          search_previous=settings.search_previous)
+
+
+def _on(static: bool) -> str:
+    return "on" if static else "off"
 
 
 def database(settings: Settings) -> str:
@@ -144,7 +188,7 @@ def _build_llm(settings: Settings, embedder: Embedder, counter: TiktokenCounter)
         case "extractive":
             from chat.llm.extractive import ExtractiveClient
 
-            return ExtractiveClient(embedder, counter)
+            return ExtractiveClient(untuned(embedder), counter)
         case "local":
             from chat.llm.local import LocalClient, LocalConfig
 
@@ -155,6 +199,36 @@ def _build_llm(settings: Settings, embedder: Embedder, counter: TiktokenCounter)
             config = OpenAIConfig(model=_needed(settings.llm_model, "llm_model"), base_url=settings.llm_base_url or None,
                                   api_key=settings.llm_api_key.get_secret_value(), total_timeout=settings.llm_timeout)
             return OpenAIClient(config)
+
+
+def _build_rewriter(settings: Settings, llm: LLMClient, counter: TiktokenCounter) -> Rewriter | None:
+    """What rewrites follow-ups; None: nothing does. Raises: ValueError where there is no LLM."""
+    if settings.rewrite == "off":
+        return None
+    if settings.llm == "extractive":
+        raise ValueError("rewrite: expected llm openai or local to rewrite with, got extractive; set FETCHGATE_LLM, or rewrite to off")
+    return Rewriter(llm, counter, settings.rewrite_timeout)
+
+
+def _reranked(kb: EditableKb, settings: Settings, record: PolicyRecord | None) -> Retriever:
+    """The knowledge base as turns search it."""
+    if not settings.reranker:
+        return kb
+    if record is not None:
+        logger.warning("policy %s was trained on searches without a reranker: its certificate isn't about those of %s", record.version,
+                       settings.reranker)
+    return RerankedRetriever(kb, CrossEncoderReranker(settings.reranker))
+
+
+def _followed(settings: Settings) -> Path | None:
+    """The file that says when others changed the knowledge base; None: nothing is followed."""
+    if settings.milvus_uri:
+        return None
+    return settings.kb / MANIFEST if settings.kb else (settings.faqs or SHIPPED_FAQS) if settings.watch else None
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _needed(value: str, name: str) -> str:

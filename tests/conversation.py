@@ -9,6 +9,7 @@ from chat.pipeline import TurnEvent, TurnFinished, TurnPipeline, TurnRequest
 from chat.plan import PipelineConfig
 from chat.ports import ConversationLog, LLMClient, Policy, Retriever, TokenCounter
 from chat.prompt import PAPER, PromptSettings
+from chat.rewrite import Rewriter
 from chat.types import Message, Price, Turn
 from kb.types import Faq
 from tests.fakes import FakeRetriever, InMemoryLog, ScriptedLLM, ScriptedPolicy, WordCounter
@@ -41,12 +42,13 @@ class Conversation:
     counter: TokenCounter = field(default_factory=WordCounter)
     prices: Mapping[str, Price] = field(default_factory=dict)
     config: PipelineConfig = field(default_factory=config)
+    rewriter: Rewriter | None = None
     messages: list[Message] = field(default_factory=list)
 
     def pipeline(self) -> TurnPipeline:
         return TurnPipeline(
             retriever=self.retriever, policy=self.policy, llm=self.llm, log=self.log, counter=self.counter,
-            prices=self.prices, config=self.config, clock=lambda: NOON,
+            prices=self.prices, config=self.config, rewriter=self.rewriter, clock=lambda: NOON,
         )
 
     def request(self, query: str) -> TurnRequest:

@@ -10,7 +10,7 @@ from chat.errors import LLMError, LogError
 from chat.ports import Chunk, LoggedExchange
 from chat.types import Action, Decision, Message, Sampling, State, Turn, Usage
 from kb.embedder import Progress, Vectors
-from kb.types import Comparison, Faq, Hit
+from kb.types import Comparison, Faq, Hit, better_of
 
 
 class HashEmbedder:
@@ -55,15 +55,19 @@ class FakeRetriever:
     def get(self, faq_id: str) -> Faq | None:
         return self._faqs.get(faq_id)
 
-    def search(self, query: str, *, k: int = 3, min_similarity: float = -1.0) -> tuple[Hit, ...]:
+    def search(self, query: str, *, k: int = 3, min_similarity: float = -1.0, previous: str | None = None) -> tuple[Hit, ...]:
         if self.error is not None:
             raise self.error
         if not query.strip():
             return ()
+        if previous is not None and previous.strip():
+            return better_of(*(self._nearest(text, min_similarity) for text in (query, f"{previous} {query}")))[:k]
+        return self._nearest(query, min_similarity)[:k]
+
+    def _nearest(self, query: str, min_similarity: float) -> tuple[Hit, ...]:
         hits = [Hit(faq, max(self._overlap(query, text) for text in (faq.text, faq.question, *faq.paraphrases)))
                 for faq in self._faqs.values()]
-        close = sorted((hit for hit in hits if hit.similarity >= min_similarity), key=lambda hit: -hit.similarity)
-        return tuple(close[:k])
+        return tuple(sorted((hit for hit in hits if hit.similarity >= min_similarity), key=lambda hit: -hit.similarity))
 
     def compare(self, query: str, previous: str | None, faq_ids: Sequence[str]) -> Comparison:
         if self.error is not None:

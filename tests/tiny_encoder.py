@@ -14,20 +14,43 @@ def make_tiny_encoder(folder: Path, *, seed: int = 0, longest: int = LONGEST) ->
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+    from transformers import BertConfig, BertModel
 
-    letters = string.ascii_lowercase + string.digits
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
     part = folder.with_name(f"{folder.name}-part")
-    part.mkdir(parents=True)
-    (part / "vocab.txt").write_text("\n".join(words) + "\n")
-    BertTokenizerFast(vocab=str(part / "vocab.txt"), model_max_length=longest).save_pretrained(part)
+    words = _save_tokenizer(part, longest)
     torch.manual_seed(seed)
-    BertModel(BertConfig(vocab_size=len(words), hidden_size=DIMENSION, num_hidden_layers=1, num_attention_heads=2,
+    BertModel(BertConfig(vocab_size=words, hidden_size=DIMENSION, num_hidden_layers=1, num_attention_heads=2,
                          intermediate_size=32, max_position_embeddings=longest)).save_pretrained(part)
     transformer = Transformer(str(part), max_seq_length=longest)
     SentenceTransformer(modules=[transformer, Pooling(DIMENSION)], device="cpu").save(str(folder))
     return folder
+
+
+def make_tiny_cross_encoder(folder: Path, *, outputs: int = 1) -> Path:
+    """A cross-encoder with random weights over the same letters, written into a folder."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    words = _save_tokenizer(folder, LONGEST)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = BertForSequenceClassification(BertConfig(
+            vocab_size=words, hidden_size=DIMENSION, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+            max_position_embeddings=LONGEST, num_labels=outputs, initializer_range=0.5))
+    model.save_pretrained(folder)
+    return folder
+
+
+def _save_tokenizer(folder: Path, longest: int) -> int:
+    """Letters and parts of words that are one letter, in a new folder; how many there are."""
+    from transformers import BertTokenizerFast
+
+    letters = string.ascii_lowercase + string.digits
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    folder.mkdir(parents=True)
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=longest).save_pretrained(folder)
+    return len(words)
 
 
 def make_tiny_gpt2(folder: Path, texts: Sequence[str], *, layers: int = 1) -> Path:

@@ -175,7 +175,7 @@ _SQLITE_FAULTS = {
     sqlite3.SQLITE_NOTADB: "expected an SQLite database, got another kind of file; check the path",
     sqlite3.SQLITE_CANTOPEN: "expected a file that can be opened, got one that can't; check that it is a file, its permissions "
                              "and its folder's",
-    sqlite3.SQLITE_CONSTRAINT_TRIGGER: "expected a new turn, got a change to a stored one; turns are append-only",
+    sqlite3.SQLITE_CONSTRAINT_TRIGGER: "expected a new row, got a change to a stored one; turns and admin acts are append-only",
     sqlite3.SQLITE_CONSTRAINT_UNIQUE: "expected a new id, got one that is in the log; give each turn its own",
 }
 

@@ -15,6 +15,9 @@ Turns come from two sources. `chat` rows are complete (`chat.types.Turn`). `impo
 from files (`sessions.py`), owned by `IMPORT_OWNER`; they have a `gold` and a `kind`, and null for everything that only a
 served turn knows. `extra` keeps the fields of such a file that this schema has no name for.
 
+Each administrator's act is one row of `admin_acts`, as append-only as a turn: who did what to which FAQs, and which version
+of the knowledge base that made of which.
+
 Texts and numbers that are asked for by SQL are columns; the rest is JSON text, which `records.py` reads and writes.
 Leaves out connections (`database.py`) and how the tables come to be (`migrations.py`): a change here is a revision there.
 """
@@ -39,7 +42,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 """The Alembic revision that these tables are at."""
 IMPORT_OWNER = "import"
 """Owner of the conversations that were read from session files."""
@@ -134,4 +137,17 @@ turns = Table(
     UniqueConstraint("owner", "conversation_id", "position"),
     Index(None, "owner", "transcript_mac"),
     sqlite_autoincrement=True,  # without it SQLite gives out the number of an erased last turn again
+)
+
+admin_acts = Table(
+    "admin_acts",
+    metadata,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("act", Text, nullable=False),
+    Column("ids", _json(), nullable=False),
+    Column("kb_version_before", Text),
+    Column("kb_version_after", Text),
+    sqlite_autoincrement=True,
 )

@@ -108,3 +108,48 @@ def search(
     print("  ".join(f"{name:>16}" for name in rows[0]))
     for row in rows:
         print("  ".join(f"{value:16.3f}" if isinstance(value, float) else f"{value:16}" for value in row.values()))
+
+
+@app.command(name="kb")
+def kb_(
+    kb: Annotated[Path | None, typer.Option(help="Index folder with the FAQs and vectors. Default: the help desk that ships.")] = None,
+    sessions: Annotated[Path | None, typer.Option(help="Session file with queries. Default: the help desk's training sessions.")] = None,
+    vectors: Annotated[list[int] | None, typer.Option(min=1, help="FAQs to search, of one vector each; may be given several times. "
+                                                                  "Default: 1000 and 100000.")] = None,
+    queries: Annotated[int, typer.Option(min=1, help="Queries to search for.")] = 300,
+    faqs: Annotated[int, typer.Option(min=1, help="FAQs to encode.")] = 36,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Encoding against a plain sentence-transformers loop, search against FAISS itself, recall, load time, and memory per FAQ."""
+    import json
+    from dataclasses import asdict
+
+    import numpy as np
+
+    from evaluation.datasets import read_helpdesk, read_sessions
+    from evaluation.kb_bench import bench_encode, bench_kb_search
+    from kb.embedder import EmbedderConfig
+    from kb.folder import read_manifest
+    from service.settings import read_settings
+    from service.wiring import build_retriever
+
+    with failures():
+        config = EmbedderConfig() if kb is None else read_manifest(kb).encoder
+        embedder, retriever = build_retriever(read_settings(kb=kb), progress_bar)
+        played = read_helpdesk("train") if sessions is None else read_sessions(sessions)
+        asked = list(dict.fromkeys(turn.query for session in played for turn in session.turns))[:queries]
+        known, index = retriever.faqs, retriever.index
+        base = np.concatenate([index.vectors(faq.id) for faq in known])
+        figures = {
+            "encode": [asdict(row) for row in bench_encode(known[:faqs], config)],
+            "search": [asdict(row) for row in bench_kb_search(base, embedder.embed(asked), known, vectors or [1000, 100_000])],
+        }
+    if as_json:
+        print(json.dumps(figures))
+        return
+    for rows in figures.values():
+        for name in rows[0]:
+            print(f"{name:18}", *(f"{row[name]:>12.4g}" if isinstance(row[name], float) else f"{row[name]:>12}" for row in rows))
+        print()
+    stderr.print("times in ms unless a name ends in _s, rates in FAQs a second, memory in bytes per FAQ; ratios are medians of this run",
+                 style="dim")

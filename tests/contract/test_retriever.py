@@ -1,6 +1,6 @@
-"""Retrievers: what every one must do, the real one over either encoder and the fake."""
+"""Retrievers: what every one must do, the real ones in memory and in a vector database, over either encoder, and the fake."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -8,9 +8,11 @@ import pytest
 from chat.ports import Retriever
 from kb.embedder import EmbedderConfig, Progress, SentenceEmbedder, Vectors
 from kb.index import Kind, passages
+from kb.milvus import MilvusRetriever
 from kb.retriever import FaqRetriever
 from kb.types import Comparison, Faq
 from tests.fakes import FakeRetriever, HashEmbedder
+from tests.milvus_server import GivenServer, needs_milvus, shared_milvus
 
 FAQS = (
     Faq("pay", "How do I pay my bill?", "By card or bank transfer.", "billing", ("Which payment methods are there?",)),
@@ -24,18 +26,32 @@ QUERIES = ("How do I pay my bill?", "refund", "opening hours on weekdays", "Whic
 
 @pytest.fixture(scope="module")
 def packaged() -> FaqRetriever:
-    return FaqRetriever.build(SentenceEmbedder(EmbedderConfig()), FAQS)
+    return FaqRetriever.build(SentenceEmbedder(EmbedderConfig()), FAQS, lexical_weight=0)
 
 
-@pytest.fixture(params=["fake", "flat", "hnsw", "ivf", "packaged"])
+@pytest.fixture(scope="module")
+def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GivenServer]:
+    server = shared_milvus(tmp_path_factory.mktemp("milvus"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def milvus(milvus_server: GivenServer) -> Iterator[MilvusRetriever]:
+    retriever = MilvusRetriever.build(milvus_server.config(), HashEmbedder(), FAQS)
+    yield retriever
+    retriever.close()
+
+
+@pytest.fixture(params=["fake", "flat", "hnsw", "ivf", "packaged", pytest.param("milvus", marks=needs_milvus)])
 def retriever(request: pytest.FixtureRequest) -> Retriever:
     if request.param == "fake":
         return FakeRetriever(FAQS)
-    if request.param == "packaged":
-        packaged: FaqRetriever = request.getfixturevalue("packaged")
-        return packaged
+    if request.param in ("packaged", "milvus"):
+        shared: Retriever = request.getfixturevalue(request.param)
+        return shared
     kind: Kind = request.param
-    return FaqRetriever.build(HashEmbedder(), FAQS, kind=kind)
+    return FaqRetriever.build(HashEmbedder(), FAQS, kind=kind, lexical_weight=0)
 
 
 @pytest.mark.parametrize("faq", [faq for faq in FAQS if faq.question], ids=lambda faq: faq.id)
@@ -149,7 +165,7 @@ def test_the_nearest_faq_to_both_queries_is_as_near_as_any(retriever: Retriever,
 def test_two_queries_are_joined_by_the_direction_of_their_sum(kind: Kind) -> None:
     embedder = HashEmbedder()
     query, previous = "what about refunds", "Which payment methods are there?"
-    found = FaqRetriever.build(embedder, FAQS, kind=kind).compare(query, previous, IDS)
+    found = FaqRetriever.build(embedder, FAQS, kind=kind, lexical_weight=0).compare(query, previous, IDS)
     both = embedder.embed([query, previous])
     joined = both.sum(axis=0) / np.linalg.norm(both.sum(axis=0))
     nearest = [float((embedder.embed(passages(faq)) @ joined).max()) for faq in FAQS]
@@ -165,6 +181,6 @@ def test_two_queries_that_point_opposite_ways_have_no_direction_together() -> No
             vectors = super().embed(["refund"] * len(texts))
             return vectors * np.array([[-1.0 if text == "not" else 1.0] for text in texts], dtype=np.float32)
 
-    found = FaqRetriever.build(Opposite(), FAQS).compare("not", "refund", IDS)
+    found = FaqRetriever.build(Opposite(), FAQS, lexical_weight=0).compare("not", "refund", IDS)
     assert found.previous == pytest.approx(-1.0, abs=1e-6)
     assert found.joined_faqs == (0.0,) * len(FAQS)

@@ -1,4 +1,4 @@
-"""The help desk's data is what its README and manifest say: frozen, labelled by the rules, apart by split, and varied."""
+"""The help desk's data is what its README and manifest say: frozen, labelled by the rules, apart by use, and varied."""
 
 import hashlib
 import json
@@ -9,13 +9,26 @@ from typing import Any, get_args
 
 import pytest
 
-from evaluation.datasets import HELPDESK, HELPDESK_FAQS, LabelledTurn, Session, Split, read_helpdesk
+from evaluation.datasets import (
+    CALIBRATION_QUERIES,
+    HELPDESK,
+    HELPDESK_FAQS,
+    HELPDESK_QUERIES,
+    LabelledTurn,
+    Session,
+    Split,
+    read_helpdesk,
+)
 from evaluation.diversity import Diversity, diversity, language_share, sample, session_lengths, words
+from kb.queries import LabelledQuery, read_queries
 from kb.source import read_faqs
 from tests.conftest import ROOT
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 NEEDS_NO_FAQ = {"smalltalk", "ood", "unanswerable"}
+SAID_BY_ANYONE = {("forgot", "pin"), ("namaste", "ji"), ("who", "won", "the", "match", "yesterday")}
+"""Queries that also occur in conversations; the README names them."""
+QUERY_FILES = (HELPDESK_QUERIES, CALIBRATION_QUERIES)
 KINDS = ("faq", "followup", "same_faq", "return", "smalltalk", "ood", "unanswerable")
 MANIFEST = json.loads((HELPDESK / "manifest.json").read_text(encoding="utf-8"))
 
@@ -23,6 +36,12 @@ MANIFEST = json.loads((HELPDESK / "manifest.json").read_text(encoding="utf-8"))
 @pytest.fixture(scope="module")
 def splits() -> dict[Split, tuple[Session, ...]]:
     return {split: read_helpdesk(split) for split in SPLITS}
+
+
+@pytest.fixture(scope="module")
+def queries() -> dict[Path, tuple[LabelledQuery, ...]]:
+    """The queries of each file; reading refuses gold ids that aren't FAQs."""
+    return {path: read_queries(path, [faq.id for faq in read_faqs(HELPDESK_FAQS)]) for path in QUERY_FILES}
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +77,12 @@ def repeated(splits: dict[Split, tuple[Session, ...]]) -> set[tuple[str, ...]]:
     return {query for query, count in counts.items() if count > 1}
 
 
+def query_counts(queries: tuple[LabelledQuery, ...]) -> tuple[int, ...]:
+    """Queries: all, English with gold, Hinglish with gold, English out of domain, Hinglish out of domain."""
+    kinds = Counter((query.language, bool(query.gold)) for query in queries)
+    return (len(queries), *(kinds[language, answered] for answered in (True, False) for language in (None, "hinglish")))
+
+
 def varied_enough(found: Diversity) -> bool:
     """Floors a little below what was measured, and out of reach of public sets and of templates."""
     return (found.distinct[1] >= 0.60 and found.distinct[2] >= 0.88 and found.nearest <= 0.47 and found.near_twins <= 0.01
@@ -69,11 +94,19 @@ def test_a_frozen_file_has_the_hash_of_the_manifest(name: str) -> None:
     assert hashlib.sha256((ROOT / name).read_bytes()).hexdigest() == MANIFEST["files"][name]["sha256"]
 
 
-def test_the_manifest_names_every_file_and_counts_what_is_in_it(splits: dict[Split, tuple[Session, ...]]) -> None:
+def test_the_manifest_names_every_file_and_counts_what_is_in_it(
+    splits: dict[Split, tuple[Session, ...]], queries: dict[Path, tuple[LabelledQuery, ...]]
+) -> None:
     files = MANIFEST["files"]
     there = {file.relative_to(ROOT).as_posix() for file in (*HELPDESK.rglob("*.jsonl"), HELPDESK_FAQS)}
     assert set(files) == there
-    assert files["kb/data/helpdesk/faqs.jsonl"]["faqs"] == len(read_faqs(HELPDESK_FAQS))
+    faqs, counts = read_faqs(HELPDESK_FAQS), files["kb/data/helpdesk/faqs.jsonl"]
+    assert (counts["faqs"], counts["paraphrases"]) == (len(faqs), sum(len(faq.paraphrases) for faq in faqs))
+    for path, found in queries.items():
+        counts = files[path.relative_to(ROOT).as_posix()]
+        total, _, hinglish, strange, hinglish_strange = query_counts(found)
+        assert (counts["queries"], counts["hinglish"], counts["out_of_domain"], counts["hinglish_out_of_domain"]) == (
+            total, hinglish + hinglish_strange, strange + hinglish_strange, hinglish_strange)
     for split, part in splits.items():
         counted = files[f"evaluation/data/helpdesk/{split}/sessions.jsonl"]
         assert (counted["sessions"], counted["turns"]) == (len(part), len(turns_of(part)))
@@ -82,7 +115,7 @@ def test_the_manifest_names_every_file_and_counts_what_is_in_it(splits: dict[Spl
 def test_every_faq_has_an_answer_a_category_and_other_ways_to_ask_it() -> None:
     faqs = read_faqs(HELPDESK_FAQS)
     assert len(faqs) >= 80
-    assert all(faq.question and faq.answer and faq.category and len(faq.paraphrases) >= 2 for faq in faqs)
+    assert all(faq.question and faq.answer and faq.category and len(faq.paraphrases) == 8 for faq in faqs)
     texts = [words(text) for faq in faqs for text in (faq.question, *faq.paraphrases)]
     assert len(texts) == len(set(texts))
 
@@ -133,6 +166,34 @@ def test_no_query_is_an_faqs_own_wording(sessions: list[Session]) -> None:
     assert [turn.query for turn in turns_of(sessions) if words(turn.query) in wordings] == []
 
 
+def test_every_query_says_whether_and_by_which_faqs_it_is_settled(queries: dict[Path, tuple[LabelledQuery, ...]]) -> None:
+    for found in queries.values():
+        assert all(query.gold is not None and len(query.gold) == len(set(query.gold)) and not query.wrong for query in found)
+        assert {query.language for query in found} == {None, "hinglish"}
+
+
+@pytest.mark.parametrize("path", QUERY_FILES, ids=lambda path: path.parent.name)
+def test_every_faq_is_asked_for_in_both_query_files(queries: dict[Path, tuple[LabelledQuery, ...]], path: Path) -> None:
+    asked = Counter(faq_id for query in queries[path] for faq_id in query.gold or ())
+    assert set(asked) == {faq.id for faq in read_faqs(HELPDESK_FAQS)}
+    assert min(asked.values()) >= 7
+
+
+def test_no_query_is_written_twice_or_in_an_faqs_own_words(queries: dict[Path, tuple[LabelledQuery, ...]]) -> None:
+    said = [words(text) for faq in read_faqs(HELPDESK_FAQS) for text in (faq.question, *faq.paraphrases)]
+    counts = Counter([*said, *(words(query.query) for found in queries.values() for query in found)])
+    assert [text for text, count in counts.items() if count > 1] == []
+
+
+def test_few_queries_occur_in_conversations_and_the_readme_names_them(
+    queries: dict[Path, tuple[LabelledQuery, ...]], sessions: list[Session]
+) -> None:
+    said = {words(turn.query) for turn in turns_of(sessions)}
+    assert {words(query.query) for found in queries.values() for query in found} & said == SAID_BY_ANYONE
+    page = (HELPDESK / "README.md").read_text(encoding="utf-8")
+    assert [text for text in SAID_BY_ANYONE if f'"{" ".join(text)}"' not in page] == []
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_each_split_holds_every_kind_and_hinglish(splits: dict[Split, tuple[Session, ...]], split: Split) -> None:
     part = splits[split]
@@ -169,5 +230,13 @@ def test_the_readme_counts_what_is_there(splits: dict[Split, tuple[Session, ...]
     assert f"| helpdesk | {found.queries} | {shares} | {found.near_twins:.1%} | {found.shared_openings:.1%} |" in page
 
 
+def test_the_readme_counts_the_queries_that_are_there(queries: dict[Path, tuple[LabelledQuery, ...]]) -> None:
+    page = (HELPDESK / "README.md").read_text(encoding="utf-8")
+    for path, found in queries.items():
+        assert f"| `{path.relative_to(HELPDESK).as_posix()}` | {' | '.join(map(str, query_counts(found)))} |" in page
+    total = sum(len(found) for found in queries.values())
+    assert f"{total:,} first\nmessages" in page
+
+
 def test_the_manifest_lies_beside_the_splits() -> None:
-    assert {path.name for path in Path(HELPDESK).iterdir()} == {"README.md", "manifest.json", *SPLITS}
+    assert {path.name for path in Path(HELPDESK).iterdir()} == {"README.md", "manifest.json", "queries.jsonl", *SPLITS}

@@ -9,15 +9,19 @@ from pathlib import Path
 import pytest
 import uvicorn
 
+from chat.log.audit import AdminAct
 from chat.pipeline import TurnPipeline
 from chat.plan import PipelineConfig
 from chat.types import Action, Price
+from kb.calibrate import CALIBRATION
 from kb.embedder import EmbedderConfig, SentenceEmbedder
+from kb.living import Home, LivingKb
 from kb.retriever import FaqRetriever
-from kb.source import read_faqs
+from kb.source import read_faqs, write_faqs
 from kb.types import Faq
 from service.app import create_app
 from service.components import Components
+from service.edits import FaqEdits
 from service.identity import TranscriptSigner
 from service.keys import HashedKey
 from service.server import AnnouncingServer
@@ -49,8 +53,15 @@ class Service:
     llm: ScriptedLLM
     log: InMemoryLog
     policy: ScriptedPolicy
-    retriever: FaqRetriever
+    kb: LivingKb
     server: uvicorn.Server
+    acts: list[AdminAct]
+    home: Home
+
+    @property
+    def folder(self) -> Path:
+        """Holds the FAQ file, its index and the journal of edits."""
+        return self.home.journal.parent
 
 
 @dataclass
@@ -64,19 +75,28 @@ class Parts:
     limits: Limits = field(default_factory=lambda: Limits(max_query_chars=1000, max_concurrent_turns=8))
     max_body_bytes: int = 2**20
     llm: ScriptedLLM | None = None
+    acts: list[AdminAct] = field(default_factory=list)
+    home: Home | None = None
+    """Of a service that ran before; None: a new one."""
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., Service]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     """Starts services; all are stopped when the test ends."""
     running: list[tuple[uvicorn.Server, threading.Thread]] = []
 
     def start_service(parts: Parts | None = None, **changes: object) -> Service:
         chosen = replace(parts or Parts(), **changes)  # type: ignore[arg-type]
-        retriever = FaqRetriever.build(HashEmbedder(), FAQS)
+        home = chosen.home
+        if home is None:
+            folder = tmp_path / f"kb-{len(running)}"
+            home = Home(folder, EmbedderConfig("hash", 3), tmp_path / f"edits-{len(running)}.json", folder / CALIBRATION,
+                        tmp_path / f"faqs-{len(running)}.jsonl")
+            write_faqs(tmp_path / f"faqs-{len(running)}.jsonl", FAQS)
+        kb = LivingKb(HashEmbedder(), home)
         llm = chosen.llm or ScriptedLLM(chosen.answers)
         log, policy = InMemoryLog(), ScriptedPolicy(chosen.actions)
-        pipeline = TurnPipeline(retriever=retriever, policy=policy, llm=llm, log=log, counter=WordCounter(),
+        pipeline = TurnPipeline(retriever=kb, policy=policy, llm=llm, log=log, counter=WordCounter(),
                                 prices={"scripted": Price(1, None, 2, "USD", "test")}, config=chosen.config)
         turns = ChatTurns(pipeline, log, TranscriptSigner(b"secret"), chosen.limits)
 
@@ -84,7 +104,8 @@ def start() -> Iterator[Callable[..., Service]]:
             if log.error is not None:
                 raise log.error
 
-        components = Components(turns, retriever, chosen.keys, {"log": check_log}, lambda: None, chosen.max_body_bytes, ("*",))
+        components = Components(turns, kb, FaqEdits(kb, chosen.acts.append), chosen.keys, {"log": check_log}, lambda: None,
+                                chosen.max_body_bytes, ("*",))
         ready = threading.Event()
         address: list[str] = []
 
@@ -98,7 +119,7 @@ def start() -> Iterator[Callable[..., Service]]:
         thread.start()
         assert ready.wait(20), "the service did not start"
         running.append((server, thread))
-        return Service(address[0].rstrip("/"), llm, log, policy, retriever, server)
+        return Service(address[0].rstrip("/"), llm, log, policy, kb, server, chosen.acts, home)
 
     yield start_service
     for server, _ in running:

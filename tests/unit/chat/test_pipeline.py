@@ -196,11 +196,12 @@ async def test_an_faq_that_was_deleted_vanishes_from_the_history_in_both_arms() 
 
 @pytest.mark.asyncio
 async def test_an_faq_that_was_deleted_before_the_answer_ended_is_not_given_as_cited() -> None:
-    chat = Conversation(llm=ScriptedLLM(["Nine to five [hours]."]))
+    llm = ScriptedLLM(["Nine to five [hours]."])
+    chat = Conversation(llm=llm)
 
     class Emptied(FakeRetriever):
         def get(self, faq_id: str) -> Faq | None:
-            return None
+            return None if llm.prompts else super().get(faq_id)
 
     chat.retriever = Emptied(FAQS)
     last = (await chat.events(OPEN))[-1]

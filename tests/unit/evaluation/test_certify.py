@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.certify import Certificate, HarmBound, Skips, fixed_sequence, harm_bound
-from evaluation.stats import clopper_pearson_upper, needed_without_failure, resampled, upper_share
+from evaluation.stats import resampled, upper_share
+from kb.bounds import clopper_pearson_upper, needed_without_failure
 
 COUNT = 12
 WEIGHTS = resampled(COUNT, resamples=300)

@@ -51,14 +51,25 @@ def test_a_hub_model_that_cannot_be_fetched_is_an_error_of_ours() -> None:
             SentenceEmbedder(EmbedderConfig(model))
 
 
-@pytest.mark.parametrize(("field", "value"), [("max_tokens", 2), ("max_tokens", -1), ("batch_size", 0)])
+@pytest.mark.parametrize(("field", "value"), [("max_tokens", 2), ("max_tokens", -1), ("batch_size", 0), ("threads", 0)])
 def test_a_configuration_that_embeds_nothing_is_refused(field: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"{field}: expected at least"):
         EmbedderConfig(**{field: value})  # type: ignore[arg-type]
 
 
-def test_importing_the_package_loads_neither_torch_nor_faiss() -> None:
-    code = "import kb.retriever, kb.source, sys; print([name for name in ('torch', 'faiss') if name in sys.modules])"
+def test_a_runtime_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ValueError, match="runtime: expected one of torch, onnx, onnx-int8, got 'tensorrt'"):
+        EmbedderConfig(runtime="tensorrt")  # type: ignore[arg-type]
+
+
+def test_onnxruntime_is_refused_on_another_device_than_the_cpu() -> None:
+    with pytest.raises(ValueError, match="device: expected 'cpu' with runtime 'onnx-int8', got 'cuda'; choose runtime 'torch'"):
+        EmbedderConfig(device="cuda", runtime="onnx-int8")
+
+
+def test_importing_the_package_loads_neither_torch_nor_faiss_nor_onnxruntime() -> None:
+    code = ("import kb.onnx, kb.retriever, kb.source, sys\n"
+            "print([name for name in ('torch', 'faiss', 'onnx', 'onnxruntime') if name in sys.modules])")
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3],
                          env={**os.environ, "PYTHONWARNINGS": "error"}).stdout
     assert out == "[]\n"

@@ -15,7 +15,7 @@ import pytest
 
 from kb.embedder import Progress, Vectors
 from kb.errors import IndexFolderError
-from kb.folder import load_index, read_manifest
+from kb.folder import FORMAT, load_index, read_manifest
 from kb.retriever import FaqRetriever
 from kb.types import Faq
 from tests.fakes import HashEmbedder
@@ -100,7 +100,7 @@ def test_saving_again_replaces_the_files_and_leaves_no_old_ones(tmp_path: Path) 
 
 def test_nothing_is_pickled(tmp_path: Path) -> None:
     saved(tmp_path)
-    assert json.loads((tmp_path / "manifest.json").read_text())["format"] == 1
+    assert json.loads((tmp_path / "manifest.json").read_text())["format"] == FORMAT
     assert json.loads(part(tmp_path, "rows").read_text())[:3] == ["f0", "f0", "f1"]
     assert [json.loads(line)["id"] for line in part(tmp_path, "faqs").read_text().splitlines()][:2] == ["f0", "f1"]
 
@@ -383,7 +383,8 @@ def test_an_index_that_does_not_fit_its_faqs_is_refused(tmp_path: Path) -> None:
     from kb.folder import save_index
 
     retriever = saved(tmp_path)
-    save_index(tmp_path, retriever.index, retriever.faqs[:-1], model_id="hash/64", model="hash", max_tokens=7)
+    save_index(tmp_path, retriever.index, retriever.faqs[:-1], model_id="hash/64", model="hash", max_tokens=7,
+               lexical_weight=retriever.lexical_weight)
     with pytest.raises(IndexFolderError, match="build the index anew"):
         load_index(tmp_path)
 

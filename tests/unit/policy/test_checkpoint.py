@@ -108,13 +108,13 @@ def test_an_evidence_policy_needs_no_encoder_of_its_own(bert: Path, tmp_path: Pa
 
 def test_the_record_says_all_that_it_was_given(bert: Path, tmp_path: Path) -> None:
     network, _, tokenizer = tiny_gate(bert)
-    given = record(network, static_threshold=0.0, certificate=CERTIFICATE, data={"train": "abc"}, training={"epochs": [{"loss": 0.5}]},
+    given = record(network, static=True, certificate=CERTIFICATE, data={"train": "abc"}, training={"epochs": [{"loss": 0.5}]},
                    metrics={"saving": {"value": 0.1, "low": None}})
     written = save_policy(tmp_path / "gate", network, tokenizer, given, "# A card\n")
     found = read_record(tmp_path / "gate")
     assert found == written
     assert found == replace(given, network=found.network, weights_sha256=found.weights_sha256)
-    assert (found.static_threshold, found.certificate, len(found.weights_sha256)) == (0.0, CERTIFICATE, 64)
+    assert (found.static, found.certificate, len(found.weights_sha256)) == (True, CERTIFICATE, 64)
     assert (tmp_path / "gate" / "README.md").read_text() == "# A card\n"
 
 

@@ -6,15 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from chat.pipeline import TurnFinished, TurnRequest
 from chat.prompt import PromptSettings
+from chat.types import Message, Turn
+from kb.source import write_faqs
 from policy.checkpoint import PolicyRecord, save_policy
 from policy.decide import DecisionConfig, NetworkPolicy
 from policy.errors import CheckpointError
 from policy.rules import AlwaysFetch, EvidenceRule, NeverFetch
 from service.settings import DEFAULT_POLICY, Settings, read_settings
-from service.wiring import build_policy, pipeline_config
-from tests.tiny_encoder import make_tiny_encoder
+from service.wiring import Chat, build_chat, build_policy, milvus_config, pipeline_config
+from tests.conversation import FAQS
+from tests.tiny_encoder import make_tiny_cross_encoder, make_tiny_encoder
 from tests.tiny_gate import STATES, tiny_gate
+from tests.unit.chat.llm.raw_server import Request, raw_server
 
 TRAINED = PromptSettings(k=2, history_turns=3, history_faqs="cited", faq_turns=1, repeats=True)
 KB = "kb-of-training"
@@ -26,7 +31,7 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PolicyRecord]:
     folder = tmp_path_factory.mktemp("gate")
     network, _, tokenizer = tiny_gate(make_tiny_encoder(folder / "encoder"))
     record = PolicyRecord(network.config, DecisionConfig(skip_threshold=0.0, uncertainty_penalty=0.0), TRAINED, PromptSettings(k=1), seed=0,
-                          preset="budget", static_threshold=0.9, data={"knowledge_base": KB})
+                          preset="budget", static=True, data={"knowledge_base": KB})
     return folder / "gate", save_policy(folder / "gate", network, tokenizer, record, "# A card\n")
 
 
@@ -71,13 +76,13 @@ def test_a_name_that_is_no_policy_is_refused_with_those_that_are() -> None:
 def test_without_a_learned_policy_the_settings_are_served() -> None:
     config = pipeline_config(read_settings(k=4, faq_turns=1, static_threshold=0.8), None, KB)
     assert config.prompt == PromptSettings(k=4, history_turns=2, history_faqs="all", faq_turns=1, repeats=False)
-    assert config.static_threshold == 0.8
+    assert (config.static_threshold, config.calibrated_static) == (0.8, True)
     assert pipeline_config(read_settings(), None, KB).static_threshold is None
 
 
 def test_a_learned_policy_serves_what_it_was_trained_for(gate: tuple[Path, PolicyRecord], caplog: pytest.LogCaptureFixture) -> None:
     config = pipeline_config(read_settings(), gate[1], KB)
-    assert (config.prompt, config.static_threshold) == (TRAINED, 0.9)
+    assert (config.prompt, config.calibrated_static) == (TRAINED, True)
     assert caplog.records == []
 
 
@@ -100,7 +105,14 @@ def test_the_static_threshold_that_is_set_goes_before_the_calibrated_one(
     assert pipeline_config(read_settings(), gate[1], "another").static_threshold == threshold
 
 
-def test_on_another_knowledge_base_nothing_is_calibrated_and_that_is_said(
+def test_static_answers_that_are_turned_off_are_not_what_the_certificate_is_about(
+    gate: tuple[Path, PolicyRecord], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert not pipeline_config(read_settings(static_answers="off"), gate[1], KB).calibrated_static
+    assert "with static answers on, and the settings say" in caplog.text
+
+
+def test_another_knowledge_base_than_the_one_of_the_training_is_said(
     gate: tuple[Path, PolicyRecord], caplog: pytest.LogCaptureFixture
 ) -> None:
     config = pipeline_config(read_settings(), gate[1], "another")
@@ -109,6 +121,75 @@ def test_on_another_knowledge_base_nothing_is_calibrated_and_that_is_said(
     assert warning.levelno == logging.WARNING
     assert f"was trained on knowledge base {KB}, and this is another" in warning.getMessage()
     assert "fetchgate evaluate gate" in warning.getMessage()
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Settings:
+    """Settings of a service that is built in a moment."""
+    write_faqs(tmp_path / "faqs.jsonl", FAQS)
+    return read_settings(faqs=tmp_path / "faqs.jsonl", embedder=str(make_tiny_encoder(tmp_path / "encoder")), data_dir=tmp_path,
+                         policy="always", min_similarity=-1.0)
+
+
+async def ask(chat: Chat, *said: str) -> Turn:
+    messages = tuple(Message(("user", "assistant")[n % 2], text) for n, text in enumerate(said))
+    *_, last = [event async for event in chat.pipeline.run(TurnRequest(messages, "local", "c1"))]
+    assert isinstance(last, TurnFinished)
+    return last.turn
+
+
+@pytest.mark.asyncio
+async def test_a_reranker_that_is_set_orders_what_is_fetched(small: Settings, tmp_path: Path) -> None:
+    reranker = str(make_tiny_cross_encoder(tmp_path / "cross"))
+    plain, reranked = build_chat(small), build_chat(small.model_copy(update={"reranker": reranker}))
+    hits = {(await ask(chat, "Where can I park?")).hits for chat in (plain, reranked)}
+    assert len(hits) == 2
+    assert len({frozenset(one) for one in hits}) == 1, "the same FAQs and similarities in another order"
+    plain.close()
+    reranked.close()
+
+
+def test_a_learned_policy_was_trained_without_a_reranker(
+    gate: tuple[Path, PolicyRecord], small: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reranker = str(make_tiny_cross_encoder(tmp_path / "cross"))
+    build_chat(small.model_copy(update={"policy": str(gate[0]), "reranker": reranker})).close()
+    assert "was trained on searches without a reranker" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_the_llm_that_is_set_rewrites_follow_ups_where_that_is_set(small: Settings) -> None:
+    async def answer(request: Request) -> None:
+        await request.begin_stream()
+        await request.token("Where can I park on Sundays?")
+        await request.token(None, "stop")
+        await request.event("[DONE]")
+
+    async with raw_server(answer) as server:
+        openai = {"llm": "openai", "llm_model": "m", "llm_base_url": server.base_url}
+        for rewrite, requests in (("off", 1), ("llm", 2)):
+            server.requests.clear()
+            chat = build_chat(small.model_copy(update={**openai, "rewrite": rewrite}))
+            turn = await ask(chat, "Where can I park?", "Behind the house.", "And on Sundays?")
+            assert (len(server.requests), turn.query, "rewrite" in turn.latency_ms) == (requests, "And on Sundays?", requests == 2)
+            chat.close()
+
+
+def test_rewriting_without_an_llm_is_refused(small: Settings) -> None:
+    with pytest.raises(ValueError, match="rewrite: expected llm openai or local to rewrite with, got extractive; set FETCHGATE_LLM"):
+        build_chat(small.model_copy(update={"rewrite": "llm"}))
+
+
+def test_where_milvus_is_comes_from_the_settings_or_from_who_asks() -> None:
+    settings = read_settings(milvus_uri="http://there:19530", milvus_token="root:secret", milvus_timeout=2.0)
+    config = milvus_config(settings)
+    assert (config.uri, config.collection, config.token, config.timeout) == ("http://there:19530", "fetchgate", "root:secret", 2.0)
+    assert "root:" not in f"{settings!r} {config!r}"
+    other = milvus_config(settings, "http://here:19530", "desk")
+    assert (other.uri, other.collection) == ("http://here:19530", "desk")
+    for uri, collection, says in (("", None, "uri: expected where Milvus is"), (None, "", "collection: expected at most 255 letters")):
+        with pytest.raises(ValueError, match=says):
+            milvus_config(settings, uri, collection)
 
 
 def test_more_exchanges_with_faqs_than_are_rendered_are_refused() -> None:

@@ -55,20 +55,20 @@ def test_a_build_prints_counts_seconds_and_version(encoder: Path, kb: Path, tmp_
     assert printed["seconds"] > 0
     assert printed["version"] == json.loads(run("info", "--kb", tmp_path / "new", "--json").stdout)["version"]
     assert re.fullmatch(r"version +[0-9a-f]{12}\nfaqs +3\nvectors +4\nindex +flat\nseconds +[\d.]+\n", plain.stdout)
-    assert plain.stderr == with_json.stderr == ""
+    assert all("is nearly the same as" in line for line in (plain.stderr + with_json.stderr).splitlines())  # the tiny encoder sees little
 
 
 def test_a_search_prints_hits_best_first_one_a_line(kb: Path) -> None:
     result = run("search", "payment", "--kb", kb, "-k", 2)
     first, _ = result.stdout.splitlines()
-    assert re.match(r"1\.000  pay  How do I pay\?", first)
+    assert re.match(r"0\.\d{3}  pay  How do I pay\?", first)
     assert (result.exit_code, result.stderr) == (0, "")
 
 
 def test_a_search_as_json_holds_whole_faqs(kb: Path) -> None:
     hits = json.loads(run("search", "payment", "--kb", kb, "--json").stdout)
-    assert [set(hit) for hit in hits] == [{"id", "similarity", "question", "answer", "category", "source_url"}] * 3
-    assert (hits[0]["id"], hits[0]["similarity"], hits[0]["answer"]) == ("pay", pytest.approx(1, abs=1e-5), "By card.")
+    assert [set(hit) for hit in hits] == [{"id", "similarity", "confidence", "alone", "question", "answer", "category", "source_url"}] * 3
+    assert (hits[0]["id"], hits[0]["answer"], hits[0]["alone"]) == ("pay", "By card.", "never")
 
 
 def test_texts_cannot_steer_the_terminal(kb: Path) -> None:

@@ -30,7 +30,7 @@ ASKED_FOR = {
     "accuracy_frugal", "accuracy_difference", "skip_rate", "static_rate", "bad_skip", "harmful_skip", "useless_fetch", "oracle_needed",
     "oracle_useful", "slices",
 }
-EXTRA = {"gold", "seeds", "policy_versions", "setting", "frugal", "frugal_chosen_on", "static_threshold"}
+EXTRA = {"gold", "seeds", "policy_versions", "setting", "frugal", "frugal_chosen_on", "static"}
 LISTED = {"folder", "version", "preset", "seed", "skip_threshold", "budget", "certified", "upper_harm", "dev_saving_vs_frugal",
           "dev_accuracy"}
 
