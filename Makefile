@@ -16,9 +16,10 @@ test: $(VENV)/.installed-dev ## Lint, type-check and test everything, with real 
 
 check: test ## The same as test, by the name that pre-commit uses
 
-bench: $(VENV)/.installed-dev ## Measure a turn's overhead, search, a gate's decision and memory
+bench: $(VENV)/.installed-dev ## Measure a turn's overhead, a gate's decision, and the knowledge base
 	$(BIN)/fetchgate bench turn
 	$(BIN)/fetchgate bench gate
+	$(BIN)/fetchgate bench kb
 
 lock: $(VENV)/.installed-dev ## Pin every dependency anew
 	$(BIN)/pip-compile --quiet --allow-unsafe --strip-extras --no-emit-find-links --no-emit-index-url --no-annotate --output-file requirements.lock pyproject.toml

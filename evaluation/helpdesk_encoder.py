@@ -1,7 +1,8 @@
 """The help desk's own encoder and calibration, which ship: made by `python -m evaluation.helpdesk_encoder`.
 
-The written queries train the encoder, together with the FAQs' paraphrases and what the train conversations first ask of an FAQ. The
-calibration split's queries calibrate it, and its conversations the queries in mid-conversation. Leaves out measuring (`retrieval.py`).
+The written queries train the encoder, together with the FAQs' paraphrases; no conversation does, since gates learn from the train
+conversations what retrieval finds for queries that it doesn't know. The calibration split's queries calibrate it, and its conversations the
+queries in mid-conversation. Leaves out measuring (`retrieval.py`).
 """
 
 import argparse
@@ -31,8 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     faqs = read_faqs(HELPDESK_FAQS)
     ids = [faq.id for faq in faqs]
     training, held = read_queries(HELPDESK_QUERIES, ids), read_queries(CALIBRATION_QUERIES, ids)
-    asked = [query for query in conversation_queries(read_helpdesk("train"), ids) if query.gold and not set(query.gold) & set(query.known)]
-    examples, dev = divided(faqs, [*training, *asked], seed=options.seed)
+    examples, dev = divided(faqs, training, seed=options.seed)
     if not options.calibrate_only:
         print(finetune(DEFAULT_MODEL, examples, dev, options.out, train_config("projection", seed=options.seed)))
     retriever = FaqRetriever.build(load_embedder(EmbedderConfig(str(options.out))), faqs)

@@ -21,7 +21,7 @@ HNSW_EF_SEARCH = 128
 """Recall@3 of .99 with 100,000 vectors (docs/decisions/0009)."""
 IVF_POINTS = 39
 """Vectors a list at least, and those that its centre is trained on."""
-IVF_PROBES = 18.0
+IVF_PROBES = 20.0
 """Lists that a search visits, over the cube root of their number: recall@3 of .99 from 5,000 to a million vectors."""
 IVF_GROWTH = 1.5
 """Growth of the lists wanted from which they, made for fewer vectors, are trained anew."""

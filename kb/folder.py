@@ -24,6 +24,8 @@ from kb.types import Faq
 
 MANIFEST = "manifest.json"
 FORMAT = 2
+SCORING = 2
+"""Changes when the same FAQs and encoder would give other similarities; a part of every version."""
 MAPPED_FROM = 256 << 20
 """Bytes of a FAISS file from which it is mapped rather than read. It must then stay where it is while it is searched, as a deleted
 file does on a local disk, but not on every network's."""
@@ -62,7 +64,7 @@ class Manifest:
 
 def content_version(faqs: Sequence[Faq], model_id: str, lexical_weight: float) -> str:
     """A short hash of every FAQ and of how they are compared with a query, whatever the FAQs' order."""
-    digest = hashlib.sha256(f"{FORMAT} {model_id} {lexical_weight}".encode())
+    digest = hashlib.sha256(f"{SCORING} {model_id} {lexical_weight}".encode())
     for faq in sorted(faqs, key=lambda f: f.id):
         digest.update(repr(faq).encode())
     return digest.hexdigest()[:12]

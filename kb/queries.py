@@ -4,11 +4,12 @@ Leaves out conversations (`chat/log/sessions.py`) and FAQs (`source.py`).
 """
 
 import json
-from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kb.errors import SourceError
+from kb.types import Faq
 
 MAX_REPORTED = 10
 
@@ -71,6 +72,15 @@ def read_queries(path: Path, faq_ids: Iterable[str]) -> tuple[LabelledQuery, ...
 def write_queries(path: Path, queries: Iterable[LabelledQuery]) -> None:
     """Write queries as JSON lines that `read_queries` gives back; what conversation they are from is left out."""
     path.write_text("".join(json.dumps(_record(query), ensure_ascii=False) + "\n" for query in queries), encoding="utf-8")
+
+
+def with_queries(faqs: Sequence[Faq], queries: Iterable[LabelledQuery]) -> tuple[Faq, ...]:
+    """The FAQs with every query as a paraphrase of those that settle it."""
+    asked: dict[str, list[str]] = {}
+    for query in queries:
+        for faq_id in query.gold or ():
+            asked.setdefault(faq_id, []).append(query.query)
+    return tuple(replace(faq, paraphrases=tuple(dict.fromkeys((*faq.paraphrases, *asked.get(faq.id, ()))))) for faq in faqs)
 
 
 def _record(query: LabelledQuery) -> dict[str, object]:

@@ -78,6 +78,7 @@ def save_projection(folder: Path, projection: Vectors, *, model: str, base_id: s
     if not largest <= np.finfo(np.float16).max:  # nan isn't
         raise EmbedderError(f"projection: expected weights up to {np.finfo(np.float16).max:.0f}, got {largest:g}; lower the learning rate")
     save_file({"projection": projection.astype(np.float16)}, folder / WEIGHTS)
+    (folder / WEIGHTS).chmod(0o644)  # the library keeps it from other users
     (folder / TUNING).write_text(json.dumps({"format": FORMAT, "model": model, "base": base_id}, indent=2) + "\n", encoding="utf-8")
 
 

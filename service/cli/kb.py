@@ -55,6 +55,8 @@ def build(
     max_tokens: Annotated[
         int, typer.Option(min=3, help="Tokens read of a passage; half is about twice as fast where passages are long.")
     ] = DEFAULT_MAX_TOKENS,
+    queries: Annotated[Path | None, typer.Option(metavar="FILE", help="Labelled queries (JSON lines) to index as paraphrases of the FAQs "
+                                                                     "that settle them; they can't calibrate it then.")] = None,
     lexical_weight: Annotated[
         float, typer.Option(min=0, max=0.99, help="Weight of a query's words beside its vector; 0, and in Milvus: vectors alone.")
     ] = LEXICAL_WEIGHT,
@@ -72,6 +74,7 @@ def build(
     from kb.edits import near_duplicates, one_editor
     from kb.embedder import load_embedder
     from kb.index import passages
+    from kb.queries import read_queries, with_queries
     from kb.retriever import FaqRetriever
     from kb.source import read_faqs
 
@@ -83,6 +86,8 @@ def build(
     with failures(f"interrupted; {out} is as it was"):
         began = time.monotonic()
         records = read_faqs(faqs)
+        if queries is not None:
+            records = with_queries(records, read_queries(queries, [faq.id for faq in records]))
         model = _resolved(embedder)
         encoder = load_embedder(EmbedderConfig(model, max_tokens, runtime=runtime))
         with progress_bar("embedding passages", sum(len(passages(faq)) for faq in records)) as advance:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from kb.errors import SourceError
-from kb.queries import LabelledQuery, read_queries, write_queries
+from kb.queries import LabelledQuery, read_queries, with_queries, write_queries
+from kb.types import Faq
 
 IDS = ("pay", "refund", "ship")
 
@@ -104,3 +105,10 @@ def test_a_query_is_a_text_and_no_faq_both_settles_it_and_does_not() -> None:
         LabelledQuery("  ", ())
     with pytest.raises(ValueError, match="wrong: expected FAQs that aren't gold, got 'a', which is both"):
         LabelledQuery("q", ("b", "a"), ("a",))
+
+
+def test_queries_are_indexed_as_paraphrases_of_every_faq_that_settles_them_once() -> None:
+    faqs = (Faq("pay", "How do I pay?", "By card.", paraphrases=("payment",)), Faq("ship", "Where to?", "Anywhere."))
+    labelled = [LabelledQuery("payment", ("pay",)), LabelledQuery("pay abroad", ("pay", "ship")), LabelledQuery("hi", ()),
+                LabelledQuery("bad", None, ("pay",))]
+    assert [faq.paraphrases for faq in with_queries(faqs, labelled)] == [("payment", "pay abroad"), ("pay abroad",)]
