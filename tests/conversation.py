@@ -25,10 +25,10 @@ FAQS = (HOURS, RETURNS, PARKING)
 def config(
     prompt: PromptSettings = PAPER, *, baselines: Mapping[str, PromptSettings] | None = None,
     min_similarity: float = 0.5, static_threshold: float | None = None, fallback_threshold: float | None = None,
-    state_queries: int = 2,
+    state_queries: int = 2, search_previous: bool = False,
 ) -> PipelineConfig:
-    """A pipeline's options; no baseline besides the serving one unless asked for."""
-    return PipelineConfig(prompt, baselines or {}, min_similarity, static_threshold, fallback_threshold, state_queries)
+    """A pipeline's options; unless asked for, no baseline besides the serving one, and each query is searched for alone."""
+    return PipelineConfig(prompt, baselines or {}, min_similarity, static_threshold, fallback_threshold, state_queries, search_previous)
 
 
 @dataclass

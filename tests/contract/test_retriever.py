@@ -22,6 +22,8 @@ FAQS = (
     Faq("route", "Talk to a human agent", ""),
 )
 QUERIES = ("How do I pay my bill?", "refund", "opening hours on weekdays", "Which payment methods are there?", "zebra", "🤷")
+HALF = 2e-4
+"""What half precision, in which IVF keeps vectors, may change of a cosine."""
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +112,7 @@ IDS = tuple(faq.id for faq in FAQS)
 @pytest.mark.parametrize("query", QUERIES)
 def test_a_query_is_compared_with_an_faq_as_a_search_does(retriever: Retriever, query: str) -> None:
     found = {hit.faq.id: hit.similarity for hit in retriever.search(query, k=len(FAQS), min_similarity=-1)}
-    assert retriever.compare(query, None, IDS).faqs == pytest.approx([found[faq_id] for faq_id in IDS], abs=1e-5)
+    assert retriever.compare(query, None, IDS).faqs == pytest.approx([found[faq_id] for faq_id in IDS], abs=HALF)
 
 
 def test_a_comparison_keeps_the_order_that_it_was_asked_in_and_an_unknown_id_is_like_nothing(retriever: Retriever) -> None:
@@ -119,7 +121,7 @@ def test_a_comparison_keeps_the_order_that_it_was_asked_in_and_an_unknown_id_is_
     assert retriever.compare("Which payment methods are there?", None, ("refund", "pay", "pay")).faqs == (refund, pay, pay)
     assert pay is not None
     assert refund is not None
-    assert pay == pytest.approx(1.0, abs=1e-5)
+    assert pay == pytest.approx(1.0, abs=HALF)
     assert -1.0 <= refund < pay
     assert retriever.compare("refund", None, ()).faqs == ()
 
@@ -142,10 +144,10 @@ def test_a_query_joined_with_itself_is_itself(retriever: Retriever) -> None:
     found = retriever.compare(query, query, ("pay", "gone", "ship"))
     assert found.previous == pytest.approx(1.0, abs=1e-5)
     assert found.joined_faqs[1] is None
-    assert found.joined_faqs[::2] == pytest.approx(found.faqs[::2], abs=1e-5)
+    assert found.joined_faqs[::2] == pytest.approx(found.faqs[::2], abs=HALF)
     assert found.joined_top1 is not None
     assert found.joined_top1.faq.id == "pay"
-    assert found.joined_top1.similarity == pytest.approx(1.0, abs=1e-5)
+    assert found.joined_top1.similarity == pytest.approx(1.0, abs=HALF)
 
 
 @pytest.mark.parametrize("query", QUERIES)
@@ -155,7 +157,7 @@ def test_the_nearest_faq_to_both_queries_is_as_near_as_any(retriever: Retriever,
     assert found.joined_top1.faq in FAQS
     assert len(found.joined_faqs) == len(FAQS) + 1
     known = [cosine for cosine in found.joined_faqs if cosine is not None]
-    assert found.joined_top1.similarity == pytest.approx(max(known), abs=1e-5)
+    assert found.joined_top1.similarity == pytest.approx(max(known), abs=HALF)
     assert all(-1 <= cosine <= 1 for cosine in known)
     assert found.previous is not None
     assert -1 <= found.previous <= 1
@@ -170,7 +172,7 @@ def test_two_queries_are_joined_by_the_direction_of_their_sum(kind: Kind) -> Non
     joined = both.sum(axis=0) / np.linalg.norm(both.sum(axis=0))
     nearest = [float((embedder.embed(passages(faq)) @ joined).max()) for faq in FAQS]
     assert found.previous == pytest.approx(float(both[0] @ both[1]), abs=1e-6)
-    assert found.joined_faqs == pytest.approx(nearest, abs=1e-6)
+    assert found.joined_faqs == pytest.approx(nearest, abs=HALF)
     assert found.joined_top1 is not None
     assert found.joined_top1.faq.id == IDS[int(np.argmax(nearest))]
 

@@ -270,7 +270,8 @@ def test_a_first_query_has_evidence_of_the_fetch_alone() -> None:
 
 
 def test_the_query_is_compared_with_what_stands_in_the_prompt_and_with_the_query_before() -> None:
-    found = evidence_of("open when I park?", ASKED_HOURS, options=config(PromptSettings(k=2), min_similarity=0.0))
+    found = evidence_of("open when I park?", ASKED_HOURS,
+                        options=config(PromptSettings(k=2), min_similarity=0.0, search_previous=False))
     # {open, when, i, park}: 2 of 6 with {when, are, you, open}; 2 of 6 with {where, can, i, park}; 1 of 7 with {can, i, return, things}
     assert (found.top1_similarity, found.prompt_similarity, found.previous_similarity) == (2 / 6, 2 / 6, 2 / 6)
     assert (found.top1_in_prompt, found.prompt_faqs, found.turns_since_fetch) == (True, 1, 0)
@@ -287,9 +288,15 @@ def test_what_a_fetch_would_add_is_what_it_would_show_anew(repeats: bool, added:
 
 
 def test_a_follow_up_that_names_nothing_is_known_by_the_query_before() -> None:
-    found = evidence_of("xyzzy", ASKED_HOURS)
+    found = evidence_of("xyzzy", ASKED_HOURS, options=config(min_similarity=0.0, search_previous=False))
     assert (found.top1_similarity, found.prompt_similarity, found.previous_similarity) == (0.0, 0.0, 0.0)
     assert (found.joined_top1_similarity, found.joined_prompt_similarity, found.joined_top1_in_prompt) == (4 / 5, 4 / 5, True)
+
+
+@pytest.mark.parametrize(("together", "similarity"), [(True, 4 / 5), (False, 0.0)])
+def test_a_follow_up_is_searched_for_together_with_the_query_before_unless_that_is_turned_off(together: bool, similarity: float) -> None:
+    found = evidence_of("xyzzy", ASKED_HOURS, options=config(min_similarity=0.0, search_previous=together))
+    assert found.top1_similarity == similarity
 
 
 def test_faqs_that_left_the_prompt_are_no_evidence() -> None:

@@ -35,8 +35,8 @@ HOURS_WORDS, PARKING_WORDS = 14, 17
 
 def world(prompt: PromptSettings | None = None, *, reader: Reader | None = None, static_threshold: float | None = None,
           state_queries: int = 2, min_similarity: float = 0.5) -> World:
-    """One FAQ a fetch, unless told otherwise; none that has less than half of its words in common with the query."""
-    config = PipelineConfig(prompt or PromptSettings(k=1), {}, min_similarity, static_threshold, None, state_queries)
+    """One FAQ a fetch, unless told otherwise; none that has less than half of its words in common with the query, searched alone."""
+    config = PipelineConfig(prompt or PromptSettings(k=1), {}, min_similarity, static_threshold, None, state_queries, search_previous=False)
     return World(FakeRetriever(FAQS), WordCounter(), reader or IdealReader(), ReferenceJudge(), config)
 
 
