@@ -107,7 +107,8 @@ def test_the_counterfactual_is_what_the_server_would_have_counted(upstream: str,
             async for event in pipeline.run(TurnRequest(tuple(messages), "o", "c", Sampling(max_tokens=4, temperature=0))):
                 if isinstance(event, TurnFinished):
                     turn = event.turn
-            hits = [hit.faq for hit in retriever.search(query, k=3, min_similarity=0.0)]
+            before = past[-1].query if past else None
+            hits = [hit.faq for hit in retriever.search(query, k=3, min_similarity=0.0, previous=before)]
             always = render_always_fetch(settings, past, hits, query)
             counted = [chunk.usage async for chunk in client.stream(always.messages, Sampling(max_tokens=1, temperature=0)) if chunk.usage]
             found.append((turn, counted[-1].input_tokens))
