@@ -91,7 +91,7 @@ def measured(sessions: Sequence[Session], embedder: Embedder, retriever: FaqRetr
                     "two queries before in the text": _ids(retriever.search("\n".join((*before[-2:], query)), k=DEPTH)),
                     "vectors added": _ids(joined),
                     "ranks of alone and added fused": fused(_ids(alone), _ids(joined)),
-                    "the more similar of alone and added": better(alone, joined),
+                    "the more similar of alone and added": _ids(retriever.search(query, k=CANDIDATES, previous=before[-1])),
                 }
                 if rewrite is not None:
                     ways["rewritten"] = _ids(retriever.search(rewrite(before, query), k=DEPTH))
@@ -106,14 +106,6 @@ def fused(*rankings: Sequence[str]) -> tuple[str, ...]:
         for place, faq_id in enumerate(ranking, 1):
             scores[faq_id] = scores.get(faq_id, 0.0) + 1 / (RANK_OFFSET + place)
     return tuple(sorted(scores, key=lambda faq_id: (-scores[faq_id], faq_id)))
-
-
-def better(*found: Sequence[Hit]) -> tuple[str, ...]:
-    """FAQ ids by the largest similarity that any search gave them, ties by id."""
-    largest: dict[str, float] = {}
-    for hit in (hit for hits in found for hit in hits):
-        largest[hit.faq.id] = max(hit.similarity, largest.get(hit.faq.id, -1.0))
-    return tuple(sorted(largest, key=lambda faq_id: (-largest[faq_id], faq_id)))
 
 
 def table(title: str, turns: Sequence[Turn], weights: Weights) -> str:

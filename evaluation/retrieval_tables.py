@@ -5,7 +5,6 @@ Out-of-fold similarities are pooled, so a query without an FAQ is told apart acr
 """
 
 import argparse
-import contextlib
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -24,8 +23,9 @@ from kb.embedder import Embedder, EmbedderConfig, load_embedder
 from kb.errors import EmbedderError
 from kb.finetune import TrainConfig, finetune
 from kb.pairs import Examples
-from kb.queries import LabelledQuery
+from kb.queries import LabelledQuery, with_queries
 from kb.retriever import LEXICAL_WEIGHT
+from kb.tuned import is_projection, load_projection
 from kb.types import Faq
 
 DEV_SHARE, MOST_DEV = 0.1, 1000
@@ -94,10 +94,7 @@ class Tuner:
         examples, dev = _with_dev(self._faqs, train, rng)  # paraphrases alone leave no dev queries: the last step is kept
         examples, epochs = _capped(examples, config.epochs, self._max_pairs, rng)
         folder = self._folder / f"encoder-{len(self._tuned)}"
-        with contextlib.redirect_stdout(sys.stderr):  # the trainer prints its losses
-            finetune(self._model, examples, dev, folder, replace(config, epochs=epochs, seed=self._seed), embedder=self._embedder)
-        from kb.tuned import is_projection, load_projection
-
+        finetune(self._model, examples, dev, folder, replace(config, epochs=epochs, seed=self._seed), embedder=self._embedder)
         return load_projection(folder, self._embedder) if is_projection(folder) else load_embedder(EmbedderConfig(str(folder)))
 
 
@@ -164,15 +161,6 @@ def table(title: str, found: Mapping[str, Outcomes], rows: Bools) -> str:
     return "\n".join((*lines, ""))
 
 
-def indexed_with(faqs: Sequence[Faq], queries: Sequence[LabelledQuery]) -> list[Faq]:
-    """FAQs that have the queries which they settle among their paraphrases."""
-    more: dict[str, list[str]] = {faq.id: [] for faq in faqs}
-    for query in queries:
-        for faq_id in query.gold or ():
-            more[faq_id].append(query.query)
-    return [replace(faq, paraphrases=tuple(dict.fromkeys((*faq.paraphrases, *more[faq.id])))) for faq in faqs]
-
-
 def cell(found: Interval | None) -> str:
     """An interval in percentage points; one of too few queries or conversations to trust it is marked."""
     return "–" if found is None else f"{100 * found.value:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f}){'†' * found.too_small}"
@@ -180,7 +168,7 @@ def cell(found: Interval | None) -> str:
 
 def _similarities(method: Method, faqs: Sequence[Faq], train: Sequence[LabelledQuery], test: Sequence[str], tuner: Tuner) -> Matrix:
     """Of test queries to FAQs, shape (len(test), len(faqs))."""
-    held = indexed_with(faqs, train) if method.indexed else faqs
+    held = with_queries(faqs, train) if method.indexed else faqs
     found = np.zeros((len(test), len(faqs)), dtype=np.float32)
     if method.weight < 1:
         found += (1 - method.weight) * cosines(tuner.encoder(method, train), held, test)

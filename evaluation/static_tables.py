@@ -1,8 +1,8 @@
 """Does a certified threshold keep its budget? Many random resplits of labelled queries: two thirds calibrate, a third is held out.
 
-Each resplit calibrates as a knowledge base is calibrated (`kb/calibrate.py`: half fits, half certifies); searching is done once. A third
-has sampling noise of its own, so a true share just within the budget shows above it now and then: shares that are above beyond chance
-stand apart. The command is `tables.py`'s.
+Each resplit calibrates as a knowledge base is calibrated (`kb/calibrate.py`: a third fits, the rest certifies); searching is done once. A
+third has sampling noise of its own, so a true share just within the budget shows above it now and then: shares that are above beyond
+chance stand apart. The command is `tables.py`'s.
 """
 
 import argparse

@@ -208,7 +208,7 @@ def split(data: Searched, share: float, rng: np.random.Generator) -> tuple[Searc
 
 def fit_right(data: Searched) -> tuple[Logistic, dict[str, float]]:
     """The model of a right first hit, and each FAQ's offset. Raises: CalibrationError when all are right, or all wrong."""
-    model = _fit(data.features, data.right, "labels", "both right and wrong first hits")
+    model = _fit(data.features, data.right)
     chance = _sigmoid(model.logits(data.features))
     offsets = {}
     for faq_id in sorted(set(data.top) - {""}):
@@ -292,7 +292,7 @@ def calibrate(data: Searched, version: str, *, budget: float = BUDGET, seed: int
     fit, held = split(data, FITTING_SHARE, np.random.default_rng(seed))
     right, offsets = fit_right(fit)
     scores = confidences(held, right, offsets)
-    known = _fit(fit.features, fit.known, "labels", "both") if 0 < fit.known.sum() < len(fit) else None
+    known = _fit(fit.features, fit.known) if 0 < fit.known.sum() < len(fit) else None
     chance = _sigmoid(known.logits(held.features))[held.known] if known is not None else np.zeros(0)
     by_kind = [certify(scores[rows], ~held.right[rows], held.groups[rows], budget=budget, seed=seed) for rows in (~held.later, held.later)]
     return Calibration(version, budget, right, offsets, known, by_kind[0], by_kind[1],
@@ -338,13 +338,13 @@ def _grid(scores: Floats, steps: int = STEPS) -> Floats:
     return np.unique(np.quantile(scores, np.linspace(0, 1, steps), method="lower"))[::-1] if len(scores) else np.zeros(0)
 
 
-def _fit(features: Floats, labels: Bools, name: str, expected: str) -> Logistic:
+def _fit(features: Floats, labels: Bools) -> Logistic:
     """Logistic regression on standardised features, given back for raw ones."""
     from sklearn.linear_model import LogisticRegression
 
     if len(labels) == 0 or labels.all() or not labels.any():
-        raise CalibrationError(f"{name}: expected {expected}, got {len(labels)} queries of one kind; add labelled queries of the other, "
-                               "such as ones that no FAQ answers")
+        raise CalibrationError(f"labels: expected both right and wrong first hits, got {len(labels)} queries of one kind; add labelled "
+                               "queries of the other, such as ones that no FAQ answers")
     centre, spread = features.mean(axis=0), features.std(axis=0)
     scale = np.where(spread > 1e-9, spread, 1.0)  # what was always the same tells nothing, whatever it is elsewhere
     model: Any = LogisticRegression(C=1.0, max_iter=1000).fit((features - centre) / scale, labels)

@@ -17,7 +17,8 @@ from typing import Any
 
 from kb.embedder import Embedder
 from kb.errors import IndexFolderError, SourceError
-from kb.retriever import FaqRetriever
+from kb.folder import sync
+from kb.retriever import FaqRetriever, embedded
 from kb.types import Faq
 
 JOURNAL = "edits.json"
@@ -79,12 +80,12 @@ def changed(retriever: FaqRetriever, embedder: Embedder, edit: Difference) -> Fa
     Raises: EmbedderError, UnknownFaqError.
     """
     put = (*edit.added, *edit.replaced)
-    embedded = FaqRetriever.build(embedder, put, kind="flat", lexical_weight=0).index if put else None
+    vectors = embedded(embedder, put)
     copy = retriever.index.copy()
     if edit.removed:
         copy.remove(edit.removed)
-    if embedded is not None:
-        copy.put((faq.id, embedded.vectors(faq.id)) for faq in put)
+    if put:
+        copy.put(vectors)
     return FaqRetriever(embedder, copy, Edits().then(put, edit.removed).applied(retriever.faqs), lexical_weight=retriever.lexical_weight)
 
 
@@ -108,7 +109,7 @@ def read_journal(path: Path) -> Edits:
         record = json.loads(path.read_bytes())
         if record["format"] != FORMAT or record["sha256"] != _signature(record["edits"]):
             raise ValueError(f"expected format {FORMAT} and the SHA-256 that it names")
-        return Edits({edit["id"]: edit["faq"] and _faq(edit["faq"]) for edit in record["edits"]})
+        return Edits({edit["id"]: edit["faq"] and Faq.from_record(edit["faq"]) for edit in record["edits"]})
     except (FileNotFoundError, NotADirectoryError):
         return Edits()
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
@@ -133,7 +134,7 @@ def journal_written(path: Path, edits: Edits) -> Iterator[None]:
                 os.fsync(file.fileno())
             yield
             os.replace(new, path)
-            _sync(path.parent)
+            sync(path.parent)
         finally:
             new.unlink(missing_ok=True)
     except OSError as error:
@@ -157,17 +158,5 @@ def one_editor(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _faq(record: Mapping[str, Any]) -> Faq:
-    return Faq(**{**record, "paraphrases": tuple(record["paraphrases"])})
-
-
 def _signature(records: Sequence[Mapping[str, Any]]) -> str:
     return hashlib.sha256(json.dumps(records, sort_keys=True).encode()).hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

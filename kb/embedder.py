@@ -120,7 +120,7 @@ class BatchEmbedder(ABC):
         """
         vectors = np.empty((len(texts), self._dimension), dtype=np.float32)
         for rows in self._batches(texts):
-            vectors[rows] = self._encode([_encodable(texts[row]) for row in rows])
+            vectors[rows] = self._encode([encodable(texts[row]) for row in rows])
             if progress is not None:
                 progress(len(rows))
         if not np.isfinite(vectors).all():
@@ -143,7 +143,7 @@ class BatchEmbedder(ABC):
         for start in range(0, len(texts), together):
             rows = list(range(start, min(start + together, len(texts))))
             if len(rows) > size:
-                lengths = self._lengths([_encodable(texts[row]) for row in rows])
+                lengths = self._lengths([encodable(texts[row]) for row in rows])
                 rows.sort(key=lambda row: lengths[row - start])
             yield from (rows[first : first + size] for first in range(0, len(rows), size))
 
@@ -224,7 +224,7 @@ def _packaged_folder() -> Path:
     return folder
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """The text with half a surrogate pair, which no tokenizer takes, as a question mark."""
     return text.encode("utf-8", errors="replace").decode()
 

@@ -3,7 +3,7 @@
     KbError
     ├── SourceError      a FAQ or session file that can't be used: file, line, field, what to do
     ├── EmbedderError    the encoder is missing, altered, or gives vectors that can't be used
-    ├── IndexFolderError  the index folder is missing, corrupt, or made by another encoder
+    ├── IndexFolderError  the index folder or database is missing, corrupt, or made by another encoder
     ├── UnknownFaqError  an id that the index doesn't hold, or holds already
     └── CalibrationError  labels that no threshold can be had of
 """

@@ -6,10 +6,12 @@ the top layers, or everything. Queries whose answers were judged are pairs too: 
 cited a hard negative (Reward-RAG, Nguyen et al. 2024). Leaves out how examples are drawn (`pairs.py`) and thresholds (`calibrate.py`).
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import shutil
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -111,7 +113,8 @@ def finetune(model: str, examples: Examples, dev: Examples, folder: Path, config
     _check_replaceable(folder, model)
     torch.manual_seed(config.seed)
     base = embedder or load_embedder(EmbedderConfig(model, config.max_tokens))
-    vectors = dict(zip(examples.all_texts(dev), base.embed(examples.all_texts(dev)), strict=True))
+    texts = examples.all_texts(dev)
+    vectors = dict(zip(texts, base.embed(texts), strict=True))
     pairs = draw_pairs(examples, vectors, rounds=config.epochs, hard=config.hard_negatives, rng=np.random.default_rng(config.seed))
     network = _network(model, vectors, base, config)
     loss = ContrastiveLoss(network, config)
@@ -123,7 +126,8 @@ def finetune(model: str, examples: Examples, dev: Examples, folder: Path, config
         trainer = SentenceTransformerTrainer(
             network, _arguments(kept, config, len(pairs), evaluates=bool(dev.queries)), pairs, loss=loss,
             evaluator=evaluator if dev.queries else None, callbacks=_callbacks(config) if dev.queries else [])
-        steps = trainer.train(resume_from_checkpoint=_last_checkpoint(kept)).global_step
+        with contextlib.redirect_stdout(sys.stderr):  # where the trainer prints its losses; standard output is for data
+            steps = trainer.train(resume_from_checkpoint=_last_checkpoint(kept)).global_step
         if best := trainer.state.best_model_checkpoint:
             trainer._load_from_checkpoint(best)  # the trainer tries too, and goes on with the last step where that fails
         recall = evaluator.recall(network)

@@ -156,7 +156,7 @@ def _write_faqs(file: BinaryIO, faqs: Sequence[Faq]) -> None:
 
 def _read_faqs(path: Path) -> tuple[Faq, ...]:
     with path.open(encoding="ascii", newline="\n") as file:  # json.dumps escapes the rest
-        return tuple(Faq(**(record | {"paraphrases": tuple(record["paraphrases"])})) for record in map(json.loads, file))
+        return tuple(map(Faq.from_record, map(json.loads, file)))
 
 
 def _write_faiss(file: BinaryIO, packed: Any) -> None:
@@ -193,13 +193,13 @@ def _write_new(folder: Path, write: Callable[[BinaryIO], object], name: Callable
         os.replace(temporary, folder / final)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync(folder)
+    sync(folder)
     return final
 
 
-def _sync(folder: Path) -> None:
-    """Have the folder's own entries on the disk, in this order."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Have a file's content, or a folder's entries, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -24,9 +24,9 @@ import numpy as np
 from kb.embedder import Embedder, Progress, Vectors
 from kb.errors import EmbedderError, IndexFolderError, SourceError, UnknownFaqError
 from kb.folder import FORMAT, content_version
-from kb.index import ROWS_A_FAQ, passages
+from kb.index import ROWS_A_FAQ
 from kb.milvus_rows import BATCH, MOST_CHARACTERS, MOST_ROWS, MilvusConfig, MilvusRows, Row
-from kb.retriever import NO_MINIMUM, RECENT_TEXTS
+from kb.retriever import NO_MINIMUM, RECENT_TEXTS, between, embedded, nearest_cosine
 from kb.types import Comparison, Faq, Hit, better_of
 
 VERSION_ROW = "version"
@@ -117,7 +117,7 @@ class MilvusRetriever:
         vector = self._vector(query)
         hits = self._nearest(vector, k)
         if previous is not None and previous.strip():
-            hits = better_of(hits, self._nearest(_joined(vector, self._vector(previous)), k))
+            hits = better_of(hits, self._nearest(between(vector, self._vector(previous)), k))
         return tuple(hit for hit in hits[:k] if hit.similarity >= min_similarity)
 
     def compare(self, query: str, previous: str | None, faq_ids: Sequence[str]) -> Comparison:
@@ -128,7 +128,7 @@ class MilvusRetriever:
         if previous is None or not previous.strip():
             return Comparison(_cosines(vector, self._vectors(faq_ids, sure=True)), None, (), None)
         before = self._vector(previous)
-        joined = _joined(vector, before)
+        joined = between(vector, before)
         nearest = self._nearest(joined, 1) if joined.any() else ()
         known = self._vectors(faq_ids, sure=not joined.any())  # what a search was sure of is at hand after it
         cosine = float(np.clip(vector @ before, -1.0, 1.0))
@@ -218,20 +218,17 @@ class MilvusRetriever:
         """The rows of each FAQ, checked."""
         if twice := [faq_id for faq_id, times in Counter(faq.id for faq in faqs).items() if times > 1]:
             raise UnknownFaqError(f"{twice[0]}: expected each FAQ id once, got it twice")
-        texts = [passages(faq) for faq in faqs]
-        vectors = self._embedder.embed([text for group in texts for text in group], progress=progress) if faqs else np.empty((0, 0))
-        groups, end = [], 0
-        for faq, group in zip(faqs, texts, strict=True):
-            own, end = vectors[end : end + len(group)], end + len(group)
+        groups = []
+        for faq, (_, own) in zip(faqs, embedded(self._embedder, faqs, progress), strict=True):
             if not np.isfinite(own).all():
                 raise EmbedderError(f"{faq.id}: expected finite vectors, got NaN or infinity")
-            record = json.dumps({"rows": len(group), "faq": asdict(faq)})
+            record = json.dumps({"rows": len(own), "faq": asdict(faq)})
             if len(record) > MOST_CHARACTERS:
                 raise SourceError(f"{faq.id}: expected an FAQ of at most {MOST_CHARACTERS} characters of JSON, which is what Milvus keeps, "
                                   f"got {len(record)}; split it")
             revision = content_version((faq,), self._embedder.model_id, LEXICAL_WEIGHT)
             groups.append([Row(name, vector, revision, "" if n else record, first=n == 0)
-                           for n, (name, vector) in enumerate(zip(_names(key_of(faq.id), len(group)), own, strict=True))])
+                           for n, (name, vector) in enumerate(zip(_names(key_of(faq.id), len(own)), own, strict=True))])
         return groups
 
     def _seal(self, known: Iterable[Faq] | None = None) -> None:
@@ -261,15 +258,9 @@ def _names(key: str, count: int) -> list[str]:
 
 def _stored(text: str, revision: str = "") -> _Stored:
     record = json.loads(text)
-    return _Stored(Faq(**record["faq"] | {"paraphrases": tuple(record["faq"]["paraphrases"])}), revision, record["rows"])
+    return _Stored(Faq.from_record(record["faq"]), revision, record["rows"])
 
 
 def _cosines(vector: Vectors, groups: Sequence[Vectors | None]) -> tuple[float | None, ...]:
     """Of the vector to the nearest of each group, shape (n, dimension)."""
-    return tuple(None if group is None else float(np.clip((group @ vector).max(), -1.0, 1.0)) for group in groups)
-
-
-def _joined(vector: Vectors, before: Vectors) -> Vectors:
-    """The unit vector between two; opposite ones have none and stay 0."""
-    unit: Vectors = (vector + before) / max(float(np.linalg.norm(vector + before)), 1e-9)
-    return unit
+    return tuple(None if group is None else nearest_cosine(vector, group) for group in groups)

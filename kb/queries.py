@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kb.errors import SourceError
+from kb.source import MAX_REPORTED, json_records
 from kb.types import Faq
-
-MAX_REPORTED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +50,11 @@ def read_queries(path: Path, faq_ids: Iterable[str]) -> tuple[LabelledQuery, ...
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{path}: can't be read ({error}); expected JSON lines in UTF-8") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, record in json_records(lines):
         try:
-            query = _query(_object(line), known)
+            if isinstance(record, str):
+                raise ValueError(record)
+            query = _query(record, known)
         except ValueError as error:
             errors.append(f"{path}:{number}: {error}")
             if len(errors) == MAX_REPORTED:
@@ -88,16 +87,6 @@ def _record(query: LabelledQuery) -> dict[str, object]:
     gold = None if query.gold is None else list(query.gold)
     record: dict[str, object] = {"query": query.query, "gold": gold}
     return record | {key: value for key, value in optional.items() if value}
-
-
-def _object(line: str) -> Mapping[str, object]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"expected one JSON object, got text that doesn't parse ({error})") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"expected one JSON object, got {type(record).__name__}")
-    return record
 
 
 def _query(record: Mapping[str, object], known: Container[str]) -> LabelledQuery | None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kb.embedder import first_line, model_folder
+from kb.embedder import encodable, first_line, model_folder
 from kb.errors import EmbedderError, KbError
 from kb.retriever import NO_MINIMUM
 from kb.types import Comparison, Faq, Hit
@@ -59,7 +59,7 @@ class CrossEncoderReranker:
 
     def score(self, query: str, texts: Sequence[str]) -> Sequence[float]:
         """As the port. Raises: EmbedderError when a score isn't finite."""
-        pairs = [(_readable(query), _readable(text)) for text in texts]
+        pairs = [(encodable(query[:LONGEST]), encodable(text[:LONGEST])) for text in texts]
         with self._one:
             scores = np.asarray(self._model.predict(pairs, batch_size=self._batch_size, show_progress_bar=False, activation_fn=self._raw))
         if not np.isfinite(scores).all():
@@ -143,8 +143,3 @@ def _load(model: str, device: str, max_tokens: int) -> tuple[Any, Any]:
     if outputs != 1:
         raise EmbedderError(f"{folder}: expected a cross-encoder with one output, which orders texts, got one with {outputs}")
     return loaded, torch.nn.Identity()
-
-
-def _readable(text: str) -> str:
-    """The text as tokenizers take it: half a surrogate pair is a question mark."""
-    return text[:LONGEST].encode("utf-8", errors="replace").decode()

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 NO_MINIMUM = -1.0
 """A `min_similarity` that keeps every hit."""
 LEXICAL_WEIGHT = 0.4
-"""Weight of a query's words beside its vector; chosen on train and dev queries (docs/results.md)."""
+"""Weight of a query's words beside its vector; chosen by looking at the sets of docs/results.md."""
 CANDIDATES = 50
 """FAQs that each side of a hybrid search proposes at least; all are scored by both."""
 RECENT_TEXTS = 512
@@ -64,7 +64,7 @@ class FaqRetriever:
     ) -> "FaqRetriever":
         """Embed FAQs and index them. `progress` is told of every batch of passages embedded."""
         index = FaqIndex(embedder.dimension, kind)
-        index.add(_embedded(embedder, faqs, progress))
+        index.add(embedded(embedder, faqs, progress))
         return cls(embedder, index, faqs, lexical_weight=lexical_weight)
 
     @classmethod
@@ -127,7 +127,7 @@ class FaqRetriever:
             wanted = k if calibration is None else max(k, SEEN_HITS)
             hits = self._nearest(vector, query, wanted)
             if before is not None:
-                hits = better_of(hits, self._nearest(_direction(vector + before), f"{previous}\n{query}", wanted))
+                hits = better_of(hits, self._nearest(between(vector, before), f"{previous}\n{query}", wanted))
         if calibration is not None and hits:
             hits = (replace(hits[0], confidence=calibration.confidence(hits), alone=calibration.alone(hits)), *hits[1:])
         return tuple(hit for hit in hits[:k] if hit.similarity >= min_similarity)
@@ -142,16 +142,16 @@ class FaqRetriever:
             alone = self._similarities(vector, query, faq_ids)
             if before is None:
                 return Comparison(alone, None, (), None)
-            joined, both = _direction(vector + before), f"{previous}\n{query}"
+            joined, both = between(vector, before), f"{previous}\n{query}"
             nearest = self._nearest(joined, both, 1)
             together = self._similarities(joined, both, faq_ids)
         return Comparison(alone, float(np.clip(vector @ before, -1.0, 1.0)), together, nearest[0] if nearest else None)
 
     def put(self, faqs: Sequence[Faq]) -> None:
         """Add FAQs, or replace those whose ids are there. Raises: UnknownFaqError for an id that comes twice."""
-        embedded = _embedded(self._embedder, faqs, None)
+        vectors = embedded(self._embedder, faqs)
         with self._changing:
-            self._change(self._faqs | {faq.id: faq for faq in faqs}, lambda: self._index.put(embedded))
+            self._change(self._faqs | {faq.id: faq for faq in faqs}, lambda: self._index.put(vectors))
 
     def remove(self, faq_ids: Sequence[str]) -> None:
         """Forget FAQs. Raises: UnknownFaqError for an id that isn't there; nothing is removed then."""
@@ -179,10 +179,11 @@ class FaqRetriever:
             return tuple(Hit(self._faqs[n.faq_id], n.similarity) for n in self._index.search(vector, k=k))
         cosines = {n.faq_id: n.similarity for n in self._index.search(vector, k=max(k, CANDIDATES))}
         overlaps = self._lexical.overlaps(text)
-        for position in np.argsort(-overlaps, kind="stable")[: max(k, CANDIDATES)]:
+        holders = np.flatnonzero(overlaps)
+        for position in holders[np.argsort(-overlaps[holders], kind="stable")[: max(k, CANDIDATES)]]:
             faq_id = self._lexical.ids[position]
-            if overlaps[position] > 0 and faq_id not in cosines:
-                cosines[faq_id] = _cosine(vector, self._index.vectors(faq_id))
+            if faq_id not in cosines:
+                cosines[faq_id] = nearest_cosine(vector, self._index.vectors(faq_id))
         scored = [(self._mixed(cosine, faq_id, overlaps), faq_id) for faq_id, cosine in cosines.items()]
         best = sorted(scored, key=lambda pair: (-pair[0], pair[1]))[:k]
         return tuple(Hit(self._faqs[faq_id], similarity, float(overlaps[self._lexical.positions[faq_id]])) for similarity, faq_id in best)
@@ -190,7 +191,7 @@ class FaqRetriever:
     def _similarities(self, vector: Vectors, text: str, faq_ids: Sequence[str]) -> tuple[float | None, ...]:
         """Of a text and its vector to each FAQ; None for one that isn't there. The lock is held."""
         overlaps = self._lexical.overlaps(text) if self._lexical is not None and faq_ids else None
-        return tuple(self._mixed(_cosine(vector, self._index.vectors(faq_id)), faq_id, overlaps) if faq_id in self._faqs else None
+        return tuple(self._mixed(nearest_cosine(vector, self._index.vectors(faq_id)), faq_id, overlaps) if faq_id in self._faqs else None
                      for faq_id in faq_ids)
 
     def _mixed(self, cosine: float, faq_id: str, overlaps: Overlaps | None) -> float:
@@ -224,18 +225,18 @@ def open_folder(folder: Path, wrap: Callable[[Embedder], Embedder] = lambda embe
     return embedder, retriever
 
 
-def _cosine(vector: Vectors, vectors: Vectors) -> float:
+def nearest_cosine(vector: Vectors, vectors: Vectors) -> float:
     """Of a vector to the nearest of an FAQ's, shape (n, dimension)."""
     return float(np.clip((vectors @ vector).max(), -1.0, 1.0))
 
 
-def _direction(vector: Vectors) -> Vectors:
-    """The unit vector that way; opposite queries, whose sum is nothing, have none and stay 0."""
-    unit: Vectors = vector / max(float(np.linalg.norm(vector)), 1e-9)
+def between(vector: Vectors, before: Vectors) -> Vectors:
+    """The unit vector between two, shape (dimension,); opposite ones, whose sum is nothing, have none and stay 0."""
+    unit: Vectors = (vector + before) / max(float(np.linalg.norm(vector + before)), 1e-9)
     return unit
 
 
-def _embedded(embedder: Embedder, faqs: Sequence[Faq], progress: Progress | None) -> list[tuple[str, Vectors]]:
+def embedded(embedder: Embedder, faqs: Sequence[Faq], progress: Progress | None = None) -> list[tuple[str, Vectors]]:
     """Each FAQ's id and the vectors of its passages, all embedded in one go."""
     texts = [passages(faq) for faq in faqs]
     vectors = embedder.embed([text for group in texts for text in group], progress=progress)

@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -162,8 +162,9 @@ def _id_from(text: str) -> str:
     return f"{slug}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
-def _jsonl_records(path: Path, file: TextIO) -> Iterator[tuple[int, Mapping[str, object] | str]]:
-    for line, text in enumerate(file, 1):
+def json_records(lines: Iterable[str]) -> Iterator[tuple[int, Mapping[str, object] | str]]:
+    """The objects of JSON lines with their line, or what is wrong there; blank lines are left out."""
+    for line, text in enumerate(lines, 1):
         if not text.strip():
             continue
         try:
@@ -171,9 +172,12 @@ def _jsonl_records(path: Path, file: TextIO) -> Iterator[tuple[int, Mapping[str,
         except (ValueError, RecursionError) as error:  # besides bad JSON: a number of too many digits, or too many brackets
             yield line, f"expected one JSON object, got text that doesn't parse ({error})"
             continue
-        if not isinstance(record, dict):
-            yield line, f"expected one JSON object, got {type(record).__name__}"
-        elif record.get("id") is None or not str(record["id"]).strip():
+        yield line, record if isinstance(record, dict) else f"expected one JSON object, got {type(record).__name__}"
+
+
+def _jsonl_records(path: Path, file: TextIO) -> Iterator[tuple[int, Mapping[str, object] | str]]:
+    for line, record in json_records(file):
+        if not isinstance(record, str) and (record.get("id") is None or not str(record["id"]).strip()):
             yield line, "id: expected this field with a text, got none"
         else:
             yield line, record

@@ -3,9 +3,9 @@
 Leaves out where FAQs come from (`source.py`) and how they are found (`index.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,11 @@ class Faq:
             raise ValueError("question: expected a question or an answer, got neither")
         if self.source_url is not None and not self.source_url.startswith(("https://", "http://")):
             raise ValueError(f"source_url: expected http(s)://…, got {self.source_url!r}")
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Faq":
+        """The FAQ of which `asdict` made this record, back from JSON."""
+        return cls(**{**record, "paraphrases": tuple(record["paraphrases"])})
 
     @property
     def text(self) -> str:

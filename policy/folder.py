@@ -12,6 +12,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from kb.folder import sync
 from policy.errors import CheckpointError
 
 
@@ -45,7 +46,7 @@ def replaced(out: Path, marker: str) -> Iterator[Path]:
         new.mkdir()
         yield new
         for path in (*new.rglob("*"), new):
-            _sync(path)
+            sync(path)
         _swap(new, out, old)
     except (OSError, SafetensorError) as error:  # the latter is what a full disk is called when weights are written
         reason = getattr(error, "strerror", None) or error
@@ -74,14 +75,5 @@ def _swap(new: Path, out: Path, old: Path) -> None:
         except OSError:
             os.replace(old, out)
             raise
-    _sync(out.parent)
+    sync(out.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    """Have a file's content, or a folder's entries, on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

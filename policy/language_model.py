@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 
+from kb.embedder import encodable
 from policy.encoder import GPT2_ROLES, SPECIAL_TOKENS
 from policy.errors import TrainingError
 from policy.pretrain import PretrainConfig, Step
@@ -49,7 +50,7 @@ def pieces(texts: Iterable[str], tokenizer: "PreTrainedTokenizerBase", max_token
     room = max_tokens - 2
     special = special_ids(tokenizer)
     found: list[list[int]] = []
-    readable = [_encodable(text) for text in texts if text.strip()]
+    readable = [encodable(text) for text in texts if text.strip()]
     for ids in tokenizer(readable, add_special_tokens=False, verbose=False)["input_ids"] if readable else ():
         cut = (ids[start : start + room] for start in range(0, len(ids), room))
         found += [[tokenizer.cls_token_id, *part, tokenizer.sep_token_id] for part in cut if not special.issuperset(part)]
@@ -209,7 +210,7 @@ def _new_bpe(texts: Sequence[str], vocabulary: int, max_tokens: int) -> "PreTrai
         special_tokens=[AddedToken(token, lstrip=True, rstrip=True, normalized=False, special=True) for token in special],
     )
     between = re.compile("|".join(map(re.escape, special)))
-    bpe.train_from_iterator((part.strip() for text in texts for part in between.split(_encodable(text))), trainer)
+    bpe.train_from_iterator((part.strip() for text in texts for part in between.split(encodable(text))), trainer)
     return PreTrainedTokenizerFast(tokenizer_object=bpe, model_max_length=max_tokens, extra_special_tokens=list(SPECIAL_TOKENS),
                                    **GPT2_ROLES)
 
@@ -224,8 +225,3 @@ def _update(model: "PreTrainedModel", optimizer: torch.optim.Optimizer, loss: Te
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
-
-
-def _encodable(text: str) -> str:
-    """The text with half a surrogate pair, which no tokenizer takes, as a question mark."""
-    return text.encode("utf-8", errors="replace").decode()

@@ -180,7 +180,7 @@ def calibrate(
                                                                     "some out of domain; may be given several times.")],
     sessions: Annotated[Path | None, typer.Option(metavar="FILE", help="Labelled conversations, for queries in mid-conversation.")] = None,
     budget: Annotated[float, typer.Option(min=0.001, max=0.5, help="Wrong share of the static answers, at 95 % confidence.")] = BUDGET,
-    seed: Annotated[int, typer.Option(help="Of the half that certifies.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the share that certifies.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """From labelled queries, when an FAQ may answer by itself; written beside the index, with the curve, and void once the FAQs change."""

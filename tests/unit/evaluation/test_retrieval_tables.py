@@ -8,11 +8,11 @@ import pytest
 
 from evaluation.batch_search import cosines, overlaps, ranked
 from evaluation.errors import EvaluationError
-from evaluation.retrieval_tables import BASE, METHODS, Tuner, crossvalidated, folds, indexed_with, table
+from evaluation.retrieval_tables import BASE, METHODS, Tuner, crossvalidated, folds, table
 from kb.embedder import EmbedderConfig, load_embedder
 from kb.errors import EmbedderError
 from kb.finetune import TrainConfig
-from kb.queries import LabelledQuery
+from kb.queries import LabelledQuery, with_queries
 from kb.retriever import LEXICAL_WEIGHT, FaqRetriever
 from kb.types import Faq
 from tests.fakes import HashEmbedder
@@ -69,7 +69,7 @@ def test_a_query_is_never_in_the_index_that_it_is_measured_on(tmp_path: Path) ->
     alone = tuple(LabelledQuery(text, ("pay",)) for text in ("zork", "quux", "frobnicate", "plugh", "xyzzy"))
     found = crossvalidated(METHODS["indexed"], FAQS, alone, folds(alone, 5, seed=0), tuner(tmp_path))
     assert found.scores.max() < 0.999
-    leaking = cosines(HashEmbedder(), indexed_with(FAQS, alone), [query.query for query in alone])
+    leaking = cosines(HashEmbedder(), with_queries(FAQS, alone), [query.query for query in alone])
     assert leaking.max(axis=1).min() > 0.999
 
 

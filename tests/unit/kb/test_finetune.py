@@ -194,6 +194,13 @@ def test_the_decay_holds_the_matrix_near_the_identity(tiny: str, tmp_path: Path)
     assert distances[1] < distances[0] / 2
 
 
+def test_standard_output_is_left_to_data(tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tuned(tiny, tmp_path / "encoder")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "loss" in printed.err
+
+
 def test_the_same_seed_gives_the_same_matrix_and_another_seed_another(tiny: str, tmp_path: Path) -> None:
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         tuned(tiny, tmp_path / name, seed=seed, epochs=2)
