@@ -121,9 +121,8 @@ class Calibration:
         logit = self.right.logits(features_of([hits]))[0] + self.offsets.get(hits[0].faq.id, 0.0)
         return float(_sigmoid(logit))
 
-    def alone(self, hits: Sequence[Hit]) -> Alone:
-        """When the first hit may be the answer by itself."""
-        confidence = self.confidence(hits)
+    def alone(self, confidence: float | None) -> Alone:
+        """When a first hit of this confidence may be the answer by itself."""
         if confidence is None:
             return "never"
         first, later = (kind.threshold is not None and confidence >= kind.threshold for kind in (self.first, self.later))

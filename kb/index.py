@@ -144,6 +144,17 @@ class FaqIndex:
         matrix: Vectors = self._faiss.reconstruct_batch(np.array(self._rows[faq_id], dtype=np.int64))
         return matrix
 
+    def similarities(self, query: Vectors, faq_ids: Sequence[str]) -> list[float]:
+        """Of one vector, shape (dimension,), to the best vector of each of these FAQs, which are there."""
+        if not faq_ids:
+            return []
+        rows = [self._rows[faq_id] for faq_id in faq_ids]
+        starts = np.cumsum([0, *(len(own) for own in rows[:-1])])
+        matrix = self._faiss.reconstruct_batch(np.concatenate(rows).astype(np.int64))
+        # row by row: a product of matrices rounds by where a row stands, and an FAQ has one similarity whatever else is asked for
+        best: list[float] = np.maximum.reduceat(np.einsum("nd,d->n", matrix, query), starts).clip(-1.0, 1.0).tolist()
+        return best
+
     def copy(self) -> "FaqIndex":
         """The same index, for changes that this one doesn't see. Both hold one FAISS index until either is added to."""
         self._shared = True

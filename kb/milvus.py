@@ -26,7 +26,7 @@ from kb.errors import EmbedderError, IndexFolderError, SourceError, UnknownFaqEr
 from kb.folder import FORMAT, content_version
 from kb.index import ROWS_A_FAQ
 from kb.milvus_rows import BATCH, MOST_CHARACTERS, MOST_ROWS, MilvusConfig, MilvusRows, Row
-from kb.retriever import NO_MINIMUM, RECENT_TEXTS, between, embedded, nearest_cosine
+from kb.retriever import NO_MINIMUM, RECENT_TEXTS, between, embedded
 from kb.types import Comparison, Faq, Hit, better_of
 
 VERSION_ROW = "version"
@@ -263,4 +263,4 @@ def _stored(text: str, revision: str = "") -> _Stored:
 
 def _cosines(vector: Vectors, groups: Sequence[Vectors | None]) -> tuple[float | None, ...]:
     """Of the vector to the nearest of each group, shape (n, dimension)."""
-    return tuple(None if group is None else nearest_cosine(vector, group) for group in groups)
+    return tuple(None if group is None else float(np.clip((group @ vector).max(), -1.0, 1.0)) for group in groups)

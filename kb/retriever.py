@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kb.calibrate import CALIBRATION, SEEN_HITS, Calibration, read_calibration
 from kb.embedder import Embedder, Progress, Runtime, Vectors, load_embedder
@@ -129,7 +130,8 @@ class FaqRetriever:
             if before is not None:
                 hits = better_of(hits, self._nearest(between(vector, before), f"{previous}\n{query}", wanted))
         if calibration is not None and hits:
-            hits = (replace(hits[0], confidence=calibration.confidence(hits), alone=calibration.alone(hits)), *hits[1:])
+            confidence = calibration.confidence(hits)
+            hits = (replace(hits[0], confidence=confidence, alone=calibration.alone(confidence)), *hits[1:])
         return tuple(hit for hit in hits[:k] if hit.similarity >= min_similarity)
 
     def compare(self, query: str, previous: str | None, faq_ids: Sequence[str]) -> Comparison:
@@ -179,11 +181,8 @@ class FaqRetriever:
             return tuple(Hit(self._faqs[n.faq_id], n.similarity) for n in self._index.search(vector, k=k))
         cosines = {n.faq_id: n.similarity for n in self._index.search(vector, k=max(k, CANDIDATES))}
         overlaps = self._lexical.overlaps(text)
-        holders = np.flatnonzero(overlaps)
-        for position in holders[np.argsort(-overlaps[holders], kind="stable")[: max(k, CANDIDATES)]]:
-            faq_id = self._lexical.ids[position]
-            if faq_id not in cosines:
-                cosines[faq_id] = nearest_cosine(vector, self._index.vectors(faq_id))
+        others = [faq_id for position in _largest(overlaps, max(k, CANDIDATES)) if (faq_id := self._lexical.ids[position]) not in cosines]
+        cosines |= dict(zip(others, self._index.similarities(vector, others), strict=True))
         scored = [(self._mixed(cosine, faq_id, overlaps), faq_id) for faq_id, cosine in cosines.items()]
         best = sorted(scored, key=lambda pair: (-pair[0], pair[1]))[:k]
         return tuple(Hit(self._faqs[faq_id], similarity, float(overlaps[self._lexical.positions[faq_id]])) for similarity, faq_id in best)
@@ -191,8 +190,9 @@ class FaqRetriever:
     def _similarities(self, vector: Vectors, text: str, faq_ids: Sequence[str]) -> tuple[float | None, ...]:
         """Of a text and its vector to each FAQ; None for one that isn't there. The lock is held."""
         overlaps = self._lexical.overlaps(text) if self._lexical is not None and faq_ids else None
-        return tuple(self._mixed(nearest_cosine(vector, self._index.vectors(faq_id)), faq_id, overlaps) if faq_id in self._faqs else None
-                     for faq_id in faq_ids)
+        there = [faq_id for faq_id in dict.fromkeys(faq_ids) if faq_id in self._faqs]
+        cosines = dict(zip(there, self._index.similarities(vector, there), strict=True))
+        return tuple(self._mixed(cosines[faq_id], faq_id, overlaps) if faq_id in cosines else None for faq_id in faq_ids)
 
     def _mixed(self, cosine: float, faq_id: str, overlaps: Overlaps | None) -> float:
         if overlaps is None or self._lexical is None:
@@ -225,9 +225,12 @@ def open_folder(folder: Path, wrap: Callable[[Embedder], Embedder] = lambda embe
     return embedder, retriever
 
 
-def nearest_cosine(vector: Vectors, vectors: Vectors) -> float:
-    """Of a vector to the nearest of an FAQ's, shape (n, dimension)."""
-    return float(np.clip((vectors @ vector).max(), -1.0, 1.0))
+def _largest(overlaps: Overlaps, count: int) -> NDArray[np.intp]:
+    """Positions of the so many largest overlaps above 0, largest first, the first of equals first; not all are sorted for it."""
+    least = np.partition(overlaps, -count)[-count] if len(overlaps) > count else 0
+    enough = np.flatnonzero((overlaps >= least) & (overlaps > 0))
+    found: NDArray[np.intp] = enough[np.argsort(-overlaps[enough], kind="stable")[:count]]
+    return found
 
 
 def between(vector: Vectors, before: Vectors) -> Vectors:

@@ -207,7 +207,7 @@ def test_static_answers_are_those_that_the_calibration_lets_stand_alone() -> Non
             for top, similarity in zip(data.top, data.features[:, 0].tolist(), strict=True)]
     seen = searched([LabelledQuery("?", (), previous="before" if one else None) for one in later.later], hits)
     found = static_rows(seen, calibration)
-    alone = [calibration.alone(one) for one in hits]
+    alone = [calibration.alone(calibration.confidence(one)) for one in hits]
     assert found.tolist() == [one == "always" or (one == "first" and not mid) for one, mid in zip(alone, seen.later, strict=True)]
     assert 0 < found.sum() < 600
 

@@ -207,13 +207,14 @@ def test_a_confidence_is_the_models_with_the_first_hits_offset() -> None:
     (None, None, "never"), (0.5, None, "first"), (0.5, 0.5, "always"), (0.5, 0.99, "first"), (0.99, 0.99, "never"), (None, 0.5, "never"),
     (0.0, 0.0, "always")])
 def test_an_faq_answers_alone_from_the_threshold_of_the_kind_of_query(first: float | None, later: float | None, expected: str) -> None:
-    assert calibration(first, later).alone(hits(0.8, 0.5)) == expected
-    assert calibration(first, later).alone([]) == "never"
+    found = calibration(first, later)
+    assert found.alone(found.confidence(hits(0.8, 0.5))) == expected
+    assert found.alone(found.confidence([])) == "never"
 
 
 def test_a_confidence_of_exactly_the_threshold_is_enough() -> None:
     confidence = calibration(None, None).confidence(hits(0.8))
-    assert calibration(confidence, confidence).alone(hits(0.8)) == "always"
+    assert calibration(confidence, confidence).alone(confidence) == "always"
 
 
 # with a knowledge base
@@ -236,7 +237,7 @@ def test_what_a_knowledge_base_finds_is_calibrated_with_what_it_serves() -> None
         for k in (1, 3, 9):
             served = retriever.search(query.query, k=k)
             assert served[0].confidence == pytest.approx(score)
-            assert served[0].alone == found.alone(retriever.search(query.query, k=9))
+            assert served[0].alone == found.alone(found.confidence(retriever.search(query.query, k=9)))
             assert {hit.confidence for hit in served[1:]} <= {None}
             assert len(served) == k
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kb.embedder import Progress, Vectors
 from kb.errors import UnknownFaqError
 from kb.index import FaqIndex
 from kb.lexical import MOST_FAQS, LexicalIndex
-from kb.retriever import CANDIDATES, LEXICAL_WEIGHT, FaqRetriever
+from kb.retriever import CANDIDATES, LEXICAL_WEIGHT, FaqRetriever, _largest
 from kb.types import Faq
 from tests.fakes import HashEmbedder
 
@@ -167,3 +169,10 @@ def test_an_overlap_is_the_lexical_indexes() -> None:
     for query in QUERIES:
         for hit in FaqRetriever.build(HashEmbedder(), (PAY, REFUND, SHIP)).search(query):
             assert hit.overlap == index.overlaps(query)[index.positions[hit.faq.id]]
+
+
+@given(st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.3]), max_size=40), st.integers(1, 45))
+def test_the_largest_overlaps_are_those_of_a_whole_stable_sort(values: list[float], count: int) -> None:
+    overlaps = np.array(values, dtype=np.float32)
+    everything = [position for position in np.argsort(-overlaps, kind="stable").tolist() if overlaps[position] > 0]
+    assert _largest(overlaps, count).tolist() == everything[:count]
