@@ -266,9 +266,18 @@ def _hash(pairs: Any) -> str:
 
 
 def _last_checkpoint(work: Path) -> str | None:
-    """The last checkpoint that was written to its end: the trainer's state is written last."""
-    whole = [folder for folder in work.glob("checkpoint-*") if (folder / "trainer_state.json").is_file()]
+    """The last checkpoint that was written to its end."""
+    whole = [folder for folder in work.glob("checkpoint-*") if _is_whole(folder)]
     return str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))) if whole else None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether the trainer's state, which is written last, is there to its closing bracket."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _check_replaceable(folder: Path, model: str) -> None:

@@ -317,7 +317,10 @@ def test_a_run_that_was_killed_goes_on_to_what_it_would_have_come_to(tiny: str, 
                             capture_output=True, text=True, timeout=150)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (tmp_path / "tuned").exists()
-    (tmp_path / "work" / "checkpoint-999").mkdir()  # as a kill while a checkpoint is written leaves it
+    for step, state in ((997, None), (998, ""), (999, '{"epoch": 0.')):  # as a kill while a checkpoint is written leaves it
+        (tmp_path / "work" / f"checkpoint-{step}").mkdir()
+        if state is not None:
+            (tmp_path / "work" / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
     assert tuned(tiny, tmp_path / "tuned", epochs=30, patience=3, work=tmp_path / "work") == whole
     assert matrix(tmp_path / "tuned") == matrix(tmp_path / "whole")
 
