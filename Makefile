@@ -12,7 +12,7 @@ test: $(VENV)/.installed-dev ## Lint, type-check and test everything, with real 
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: test ## The same as test, by the name that pre-commit uses
 

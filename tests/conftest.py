@@ -1,6 +1,7 @@
 """What all tests share: no network but loopback, no environment of the developer's, FAQs and sessions small enough to read."""
 
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 for name in [name for name in os.environ if name.startswith(("FETCHGATE_", "OPENAI_"))]:
     del os.environ[name]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background ignores Ctrl-C, and programs it starts would too
 
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
