@@ -39,6 +39,14 @@ class Verdict:
     good: bool
     reason: str
     """For people: why, in a few words."""
+    hedged: bool | None = None
+    """The answer says that it isn't sure; None: the judge doesn't say."""
+    safe: bool | None = None
+    """The answer does no harm; None: the judge doesn't say. Apart from `good`: no saving makes up for it."""
+    probability: float | None = None
+    """Of Good, in [0, 1]; None: the judge knows none."""
+    quotes: tuple[str, ...] = ()
+    """Passages of the FAQs that the verdict rests on."""
 
 
 class Judge(Protocol):

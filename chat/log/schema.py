@@ -18,6 +18,11 @@ served turn knows. `extra` keeps the fields of such a file that this schema has 
 Each administrator's act is one row of `admin_acts`, as append-only as a turn: who did what to which FAQs, and which version
 of the knowledge base that made of which.
 
+What is learnt about a turn afterwards is rows of two further tables, as append-only as the turn: `ratings`, people's, of which the
+latest of each rater counts; and `verdicts`, judges', of which the latest of each judge and arm counts. A verdict is on the answer
+that was given, or on the one that the other action would have got (`arm`); that answer and its tokens stand beside it. `good` null is
+a verdict that a judge couldn't give, and `reason` says why. Erasing a turn erases both.
+
 Texts and numbers that are asked for by SQL are columns; the rest is JSON text, which `records.py` reads and writes.
 Leaves out connections (`database.py`) and how the tables come to be (`migrations.py`): a change here is a revision there.
 """
@@ -32,6 +37,7 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     Double,
+    ForeignKey,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -42,7 +48,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0002"
+REVISION = "0003"
 """The Alembic revision that these tables are at."""
 IMPORT_OWNER = "import"
 """Owner of the conversations that were read from session files."""
@@ -126,6 +132,7 @@ turns = Table(
     Column("latency_ms", _json()),
     Column("finish_reason", Text),
     Column("degraded", _json()),
+    Column("refusal", _json()),  # of a filter: where, category, version; null where nothing was refused
     Column("background", Boolean),
     Column("transcript_mac", Text),
     # the labels of an imported turn
@@ -149,5 +156,48 @@ admin_acts = Table(
     Column("ids", _json(), nullable=False),
     Column("kb_version_before", Text),
     Column("kb_version_after", Text),
+    sqlite_autoincrement=True,
+)
+
+ratings = Table(
+    "ratings",
+    metadata,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("turn_id", Text, ForeignKey("turns.id", ondelete="CASCADE"), nullable=False),
+    Column("owner", Text, nullable=False),  # the API key that brought it
+    Column("rater", Text, nullable=False),
+    Column("role", Text, nullable=False),  # "user" or "expert"
+    Column("good", Boolean),
+    Column("stars", Integer),  # 1 to 5
+    Column("ranking", _json()),  # turn ids, best first
+    Column("strength", Text),  # of the ranking's first over its second
+    Column("comment", Text),
+    Index(None, "turn_id", "rater"),
+    sqlite_autoincrement=True,
+)
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("turn_id", Text, ForeignKey("turns.id", ondelete="CASCADE"), nullable=False),
+    Column("arm", Text, nullable=False),  # FETCH, NO_FETCH or STATIC
+    Column("judge", Text, nullable=False),  # its version
+    Column("good", Boolean),
+    Column("hedged", Boolean),
+    Column("safe", Boolean),
+    Column("probability", Double),  # of Good
+    Column("reason", Text, nullable=False),
+    Column("quotes", _json(), nullable=False),
+    Column("answer", Text),  # null: the turn's own
+    Column("input_tokens", Integer),  # of that answer, and null where it is the turn's own
+    Column("output_tokens", Integer),
+    Column("judge_input_tokens", Integer),
+    Column("judge_output_tokens", Integer),
+    Column("cost", Double),  # of the judgement; null: unknown
+    Column("currency", Text),
+    Index(None, "turn_id", "judge"),
     sqlite_autoincrement=True,
 )
