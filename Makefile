@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# a process of tests a core: threads of each would only be in the others' way
+test: export OMP_NUM_THREADS = 1
+
 .PHONY: run serve test check bench lock clean
 
 run: $(VENV)/.installed ## Serve the chat page and the API on http://127.0.0.1:8000
@@ -12,7 +15,7 @@ test: $(VENV)/.installed-dev ## Lint, type-check and test everything, with real 
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: test ## The same as test, by the name that pre-commit uses
 
