@@ -15,16 +15,23 @@ STEPS = 60
 """Thresholds that are tested at most."""
 
 
-def certified_skips(graph: StateGraph, scores: Floats, *, budget: float = BUDGET, weights: Weights | None = None) -> Certificate:
-    """The laxest skip threshold on `scores`, shape (N,), that keeps the budget. The grid is quantiles of the scores alone."""
+def certified_skips(graph: StateGraph, scores: Floats, *, budget: float = BUDGET, weights: Weights | None = None,
+                    false_good_rate: float = 0.0, unjudged_is_harm: bool = False) -> Certificate:
+    """The laxest skip threshold on `scores`, shape (N,), that keeps the budget. The grid is quantiles of the scores alone.
+
+    Where a judge gave the verdicts, `false_good_rate` is what it may overlook (`certify.harm_bound`), and `unjudged_is_harm`: a turn on
+    which it couldn't tell is a harm. By labels, a turn without one is no trial.
+    """
     drawn = resampled(len(graph.starts)) if weights is None else weights
     decided = scores[graph.decided]
     grid = np.unique(np.quantile(decided, np.linspace(0.0, 1.0, STEPS)))[::-1] if len(decided) else np.zeros(0)
-    return fixed_sequence(grid.tolist(), lambda threshold: graph_skips(graph, scores >= threshold), drawn, budget=budget)
+    return fixed_sequence(grid.tolist(), lambda threshold: graph_skips(graph, scores >= threshold, unjudged_is_harm=unjudged_is_harm), drawn,
+                          budget=budget, false_good_rate=false_good_rate)
 
 
-def graph_skips(graph: StateGraph, skips: Bools) -> Skips:
-    """The skips of a gate that skips in these states, shape (N,), on its own transcript; unlabelled turns are no trials."""
+def graph_skips(graph: StateGraph, skips: Bools, *, unjudged_is_harm: bool = False) -> Skips:
+    """The skips of a gate that skips in these states, shape (N,), on its own transcript; turns without a verdict are no trials, or harms."""
     walked = walk(graph, skips)
-    chosen = walked.nodes[(walked.actions == NO_FETCH) & ~np.isnan(graph.good[walked.nodes]).all(axis=1)]
+    judged = ~np.isnan(graph.good[walked.nodes]).all(axis=1) | unjudged_is_harm
+    chosen = walked.nodes[(walked.actions == NO_FETCH) & judged]
     return Skips(graph.conversations[chosen], graph.turns[chosen], graph.harm[chosen].astype(float))

@@ -23,6 +23,7 @@ from evaluation.gate import figures, measure
 from evaluation.graph import state_graph
 from evaluation.rollout import World, always, replays, with_setting
 from evaluation.thresholds import BUDGET, certified_skips
+from evaluation.trainers_judge import Trust, foreseen, trust
 from kb.retriever import FaqRetriever
 from policy.checkpoint import PolicyRecord, SkipCertificate, load_policy, save_policy
 from policy.decide import DecisionConfig, NetworkPolicy
@@ -31,9 +32,12 @@ from policy.graph import FETCH, NO_FETCH, Floats, StateGraph
 from policy.inputs import Inputs, TextReader, prepare
 from policy.network import GateNetwork, NetworkConfig, build_network
 from policy.train import Epoch, Rewards, TrainConfig, TrainResult, epoch_objects, train
+from reward.agreement import MINIMUM_KAPPA, accept
+from reward.judge import Judge
 from reward.shaping import BudgetRewards, FixedRewards, budget_rewards, fixed_rewards, preset
 
 Report = Callable[[Epoch], None]
+SPLITS = ("train", "dev", "calibration")
 COLUMN = "column"
 """Preset of rewards that stand in the sessions themselves."""
 
@@ -74,6 +78,10 @@ class GateData:
     world: World
     """Its prompt setting and static answers are replaced by what is chosen here."""
     retriever: FaqRetriever
+    judge: Judge | None = None
+    """Whose verdicts train and calibrate; None: the world's, which measures in any case."""
+    minimum_kappa: float | None = MINIMUM_KAPPA
+    """Agreement with the world's judge that `judge` must have on train and dev; None: it trains whatever it has."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,21 +95,30 @@ class Prepared:
     """By split."""
     baseline_tokens: Mapping[str, Floats]
     """Tokens of each state's turn under `frugal`, shape (N,)."""
+    trust: Trust | None = None
+    """How far the judge is believed; None: the world's own judged, by labels."""
     texts: dict[NetworkConfig, TextReader] = field(default_factory=dict)
 
 
 def prepared(data: GateData, config: GateConfig, progress: Callable[[int], None] | None = None, *,
              chosen: PromptSettings | None = None) -> Prepared:
     """Choose the frugal setting on dev unless it is given, and lay out the states of every split. `progress` is told of each
-    conversation."""
+    conversation.
+
+    Raises: JudgeRefusedError when the data's judge agrees too little with the labels of train and dev, or they have none to tell by.
+    """
     chosen = chosen or frugal(sweep(data.dev, data.world))
     prompt = config.prompt or chosen
+    world = _served(data.world, prompt, config)
     graphs, tokens = {}, {}
-    for split in ("train", "dev", "calibration"):
+    for split in SPLITS:
         sessions: tuple[Session, ...] = getattr(data, split)
-        graphs[split] = state_graph(replays(sessions, _served(data.world, prompt, config)), progress)
+        graphs[split] = state_graph(replays(sessions, world), progress)
         tokens[split] = _baseline_tokens(graphs[split], sessions, with_setting(data.world, chosen))
-    return Prepared(data, chosen, prompt, graphs, tokens)
+    if data.judge is None:
+        return Prepared(data, chosen, prompt, graphs, tokens)
+    judged = _judged(data, data.judge, world)
+    return Prepared(data, chosen, prompt, judged, tokens, _trusted(data, judged, graphs))
 
 
 def rewards_of(name: str, baseline: Mapping[int, Floats]) -> Rewards:
@@ -163,7 +180,8 @@ def train_gate(ready: Prepared, config: GateConfig, out: Path, *, report: Report
     served = NetworkPolicy(network, texts.encoder, config.decision, "unnamed")
     scores = (served.scores(calibration.states) if config.decision.mc_dropout == "all"
               else Inputs(network, texts, calibration.states).scores(network, config.decision))
-    found = certified_skips(calibration, scores, budget=config.budget)
+    overlooked = ready.trust.false_good_rate if ready.trust else 0.0
+    found = certified_skips(calibration, scores, budget=config.budget, false_good_rate=overlooked, unjudged_is_harm=ready.trust is not None)
     # the scores that serving computes differ from these in the last bits, as batches are padded: a hair's room
     threshold = found.tested[-1][0] if found.threshold is None and found.tested else found.threshold
     decision = replace(config.decision, skip_threshold=1.01 if threshold is None else float(threshold) - 1e-6)
@@ -206,5 +224,21 @@ def _claim(found: Certificate) -> SkipCertificate | None:
 
 def _hashes(data: GateData) -> dict[str, str]:
     """What it was trained on."""
-    found = {split: hashlib.sha256(repr(getattr(data, split)).encode()).hexdigest() for split in ("train", "dev", "calibration")}
-    return found | {"knowledge_base": data.retriever.version}
+    found = {split: hashlib.sha256(repr(getattr(data, split)).encode()).hexdigest() for split in SPLITS}
+    return found | {"knowledge_base": data.retriever.version, "judge": (data.judge or data.world.judge).version}
+
+
+def _judged(data: GateData, judge: Judge, world: World) -> dict[str, StateGraph]:
+    """The states of every split with the judge's verdicts in place of the labels'."""
+    known = foreseen(judge, [session for split in SPLITS for session in getattr(data, split)], world)
+    return {split: state_graph(replays(getattr(data, split), replace(world, judge=known))) for split in SPLITS}
+
+
+def _trusted(data: GateData, judged: Mapping[str, StateGraph], labelled: Mapping[str, StateGraph]) -> Trust:
+    """What the judge is worth on train and dev, of which calibration must know nothing."""
+    assert data.judge is not None, "asked about a judge of one's own only"
+    worth = [trust(judged[split], labelled[split], data.judge.version, data.world.judge.version) for split in ("train", "dev")]
+    if data.minimum_kappa is not None:
+        for found in worth:
+            accept(found.agreement, data.minimum_kappa)
+    return max(worth, key=lambda found: found.false_good_rate)

@@ -13,7 +13,7 @@ from kb.embedder import Embedder, EmbedderConfig, load_embedder
 from kb.retriever import FaqRetriever, open_folder
 from kb.source import read_faqs
 from kb.tuned import untuned
-from reward.judge import Gold, ReferenceJudge
+from reward.judge import Gold, Judge, ReferenceJudge
 from reward.readers import DistractedReader, ExtractiveReader, IdealReader, Reader, ReaderName
 
 COUNTED_TEXTS = 1 << 16
@@ -31,10 +31,11 @@ def load_knowledge(kb: Path | None, faqs: Path | None = None) -> tuple[Embedder,
     return embedder, retriever
 
 
-def make_world(embedder: Embedder, retriever: FaqRetriever, *, reader: ReaderName = "ideal", gold: Gold = "any", seed: int = 0) -> World:
-    """A world with the reference judge. The seed is of the distracted reader's chance."""
+def make_world(embedder: Embedder, retriever: FaqRetriever, *, reader: ReaderName = "ideal", gold: Gold = "any", seed: int = 0,
+               judge: Judge | None = None) -> World:
+    """A world with the reference judge, or another. The seed is of the distracted reader's chance."""
     counter = TiktokenCounter(remembered=COUNTED_TEXTS)
-    return World(retriever, counter, make_reader(reader, embedder, counter, seed), ReferenceJudge(gold), PipelineConfig(baselines={}))
+    return World(retriever, counter, make_reader(reader, embedder, counter, seed), judge or ReferenceJudge(gold), PipelineConfig(baselines={}))
 
 
 def make_reader(name: ReaderName, embedder: Embedder, counter: TiktokenCounter, seed: int = 0) -> Reader:

@@ -16,7 +16,9 @@ from service.cli.console import failures, printable, progress_bar, stderr
 
 if TYPE_CHECKING:
     from evaluation.training import GateConfig, GateData
+    from kb.embedder import Embedder
     from policy.train import Epoch
+    from reward.judge import Judge
 
 app = typer.Typer(no_args_is_help=True, help="Learned gates: pre-train, train, list, look at.")
 
@@ -73,10 +75,16 @@ def train(
     seeds: Annotated[int, typer.Option(min=1, help="Policies to train, with seeds one after the other.")] = 1,
     search: Annotated[int, typer.Option(min=0, help="Configurations to try on dev first, with Optuna.")] = 0,
     gold: Annotated[Literal["any", "all"], typer.Option(help="Whether one gold FAQ is enough for a Good answer.")] = "any",
+    reward: Annotated[Literal["reference", "local", "llm"], typer.Option(
+        help="Who says what an answer is worth: the labels, the judge that ships, or the LLM of FETCHGATE_JUDGE_….")] = "reference",
+    min_kappa: Annotated[float, typer.Option(min=-1.0, max=1.0, help="Agreement with the labels that another judge must have.")] = 0.6,
+    force_judge: Annotated[bool, typer.Option("--force-judge", help="Train with a judge whatever its agreement.")] = False,
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard's event files.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a gate on labelled sessions, certify its skip threshold, and write its folder.
+
+    Figures on dev are by the labels, whoever gave the rewards.
 
     A training that was killed goes on where it stood when the same command is given again.
     """
@@ -86,7 +94,7 @@ def train(
         from evaluation.training import prepared, train_gate
 
         config = _config(encoder, trainable, preset, objective, budget, evidence, epochs)
-        gate_data = _gate_data(data, kb, gold)
+        gate_data = _gate_data(data, kb, gold, reward, None if force_judge else min_kappa)
         config = replace(config, static=static == "calibrated")
         sessions = sum(len(getattr(gate_data, split)) for split in ("train", "dev", "calibration"))
         with progress_bar("playing both arms of", sessions) as advance:
@@ -154,7 +162,7 @@ def _config(encoder: str | None, trainable: Any, preset: str, objective: Any, bu
     return changed
 
 
-def _gate_data(data: Path | None, kb: Path | None, gold: Any) -> "GateData":
+def _gate_data(data: Path | None, kb: Path | None, gold: Any, reward: Any, min_kappa: float | None) -> "GateData":
     from evaluation.datasets import HELPDESK, read_splits
     from evaluation.training import GateData
     from evaluation.world import load_knowledge, make_world, read_queries
@@ -164,7 +172,23 @@ def _gate_data(data: Path | None, kb: Path | None, gold: Any) -> "GateData":
     embedder, retriever = load_knowledge(kb, faqs)
     for sessions in splits.values():
         read_queries(embedder, sessions)
-    return GateData(splits["train"], splits["dev"], splits["calibration"], make_world(embedder, retriever, gold=gold), retriever)
+    judge = None if reward == "reference" else _judge(reward, embedder)
+    return GateData(splits["train"], splits["dev"], splits["calibration"], make_world(embedder, retriever, gold=gold), retriever, judge,
+                    min_kappa)
+
+
+def _judge(name: Any, embedder: "Embedder") -> "Judge":
+    """The judge of that name, an LLM as the settings describe it."""
+    from evaluation.judges import make_judge
+
+    llm = None
+    if name == "llm":
+        from chat.tokens import TiktokenCounter
+        from service.judges import build_llm_judge
+        from service.settings import read_settings
+
+        llm = build_llm_judge(read_settings(), TiktokenCounter())
+    return make_judge(name, embedder, llm=llm)
 
 
 def _texts(data: Path | None, kb: Path | None, corpus: Callable[..., list[str]]) -> tuple[list[str], list[str]]:

@@ -47,3 +47,15 @@ def test_unlabelled_turns_are_no_trials() -> None:
 def test_a_graph_without_a_decision_certifies_nothing() -> None:
     one = graph(30, 0)
     assert certified_skips(replace(one, decided=np.zeros(30, dtype=bool)), np.ones(30), budget=0.5).threshold is None
+
+
+def test_what_a_judge_may_overlook_and_can_not_tell_counts_against_its_skips() -> None:
+    scores = np.linspace(1.0, 0.0, 100)
+    plain, doubted = (certified_skips(graph(100, 0), scores, budget=0.05, false_good_rate=rate) for rate in (0.0, 0.3))
+    assert plain.bound is not None
+    assert doubted.bound is not None
+    assert doubted.bound.upper_conversation == plain.bound.upper_conversation / 0.7
+    unjudged = graph(100, 0, labelled=False)
+    assert len(graph_skips(unjudged, scores >= 0.0).harms) == 0
+    assert certified_skips(unjudged, scores, budget=0.05, unjudged_is_harm=True).threshold is None
+    assert np.isnan(graph_skips(unjudged, scores >= 0.0, unjudged_is_harm=True).harms).all(), "missing, which the bound counts as harm"
