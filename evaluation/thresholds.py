@@ -25,12 +25,15 @@ def certified_skips(graph: StateGraph, scores: Floats, *, budget: float = BUDGET
     drawn = resampled(len(graph.starts)) if weights is None else weights
     decided = scores[graph.decided]
     grid = np.unique(np.quantile(decided, np.linspace(0.0, 1.0, STEPS)))[::-1] if len(decided) else np.zeros(0)
-    return fixed_sequence(grid.tolist(), lambda threshold: graph_skips(graph, scores >= threshold, unjudged_is_harm=unjudged_is_harm), drawn,
-                          budget=budget, false_good_rate=false_good_rate)
+
+    def skips_at(threshold: float) -> Skips:
+        return graph_skips(graph, scores >= threshold, unjudged_is_harm=unjudged_is_harm)
+
+    return fixed_sequence(grid.tolist(), skips_at, drawn, budget=budget, false_good_rate=false_good_rate)
 
 
 def graph_skips(graph: StateGraph, skips: Bools, *, unjudged_is_harm: bool = False) -> Skips:
-    """The skips of a gate that skips in these states, shape (N,), on its own transcript; turns without a verdict are no trials, or harms."""
+    """The skips of a gate that skips in these states, shape (N,), on its own transcript; a turn without a verdict is no trial, or a harm."""
     walked = walk(graph, skips)
     judged = ~np.isnan(graph.good[walked.nodes]).all(axis=1) | unjudged_is_harm
     chosen = walked.nodes[(walked.actions == NO_FETCH) & judged]
