@@ -33,7 +33,7 @@ def certified_skips(graph: StateGraph, scores: Floats, *, budget: float = BUDGET
 
 
 def graph_skips(graph: StateGraph, skips: Bools, *, unjudged_is_harm: bool = False) -> Skips:
-    """The skips of a gate that skips in these states, shape (N,), on its own transcript; a turn without a verdict is no trial, or a harm."""
+    """The skips of a gate that skips in these states, shape (N,), on its own transcript; a turn without verdict is no trial, or a harm."""
     walked = walk(graph, skips)
     judged = ~np.isnan(graph.good[walked.nodes]).all(axis=1) | unjudged_is_harm
     chosen = walked.nodes[(walked.actions == NO_FETCH) & judged]
