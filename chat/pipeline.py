@@ -1,7 +1,8 @@
 """One turn: plan it, generate the answer, account for it, log it.
 
-An LLM that fails means the static FAQ, where one is certain enough, else an error that says when to try again. Leaves out
-HTTP (`service/`), how each part works (behind its port) and who is talking (`service/identity.py`).
+An LLM that fails means the static FAQ, where one is certain enough, else an error that says when to try again. A query that a filter
+refuses is not planned, and an answer that it refuses is not sent: something else is said in its place, and logged (`guard.py`,
+`refused.py`). Leaves out HTTP (`service/`), how each part works (behind its port) and who is talking (`service/identity.py`).
 """
 
 import asyncio
@@ -17,11 +18,13 @@ from chat.accounting import counterfactuals, usage_of, with_overhead
 from chat.citations import cited_ids
 from chat.dialogue import read_dialogue
 from chat.errors import LLMError, LogError
+from chat.guard import UNAVAILABLE, Check, Guard
 from chat.plan import KB_FAULTS, WITHOUT_KB, PipelineConfig, Plan, RemoteRetriever, TurnPlanner, certain_faq, faqs_there
 from chat.ports import Chunk, ConversationLog, LLMClient, Policy, Retriever, TokenCounter
 from chat.prompt import PROMPT_VERSION
+from chat.refused import refused_turn
 from chat.rewrite import AS_IT_IS, Rewriter, Rewritten
-from chat.types import ALWAYS_FETCH, Decision, FinishReason, Message, Price, Sampling, Turn, Usage
+from chat.types import ALWAYS_FETCH, Decision, FinishReason, Message, Price, Refusal, Sampling, Turn, Usage
 from kb.types import Faq
 
 logger = logging.getLogger(__name__)
@@ -45,6 +48,8 @@ class TurnRequest:
     background: bool = False
     sign_transcript: Callable[[str], str] | None = None
     """Gives the keyed hash of the transcript that ends in this answer; None: the next request brings its identity."""
+    whole: bool = False
+    """The reader gets the answer at once: nothing of it is given before all of it was checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,8 @@ class TurnFinished:
     cited: tuple[Faq, ...]
     faqs: tuple[Faq, ...] = ()
     """Those that the answer was made from, as they were."""
+    refused: str = ""
+    """What was said in the place of a refused query or answer; "" where nothing was refused."""
 
 
 TurnEvent = TurnStarted | TextDelta | TurnFinished
@@ -94,6 +101,13 @@ class _Running:
     usage: Usage | None = None
     finish: FinishReason = "cancelled"
     first_token: float | None = None
+    checks: tuple[Check, ...] = ()
+    """Of the query, then of the answer; () where there is no filter."""
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Why the answer isn't given as it came."""
+        return next((check.refusal for check in self.checks if check.refusal is not None), None)
 
 
 class TurnPipeline:
@@ -110,8 +124,10 @@ class TurnPipeline:
         prices: Mapping[str, Price],
         config: PipelineConfig,
         rewriter: Rewriter | None = None,
+        guard: Guard | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        """`guard`: refuses queries and answers; None: nothing is refused."""
         self._planner = TurnPlanner(retriever, policy, log, config)
         self._retriever = retriever
         self._llm = llm
@@ -120,6 +136,7 @@ class TurnPipeline:
         self._prices = prices
         self._config = config
         self._rewriter = rewriter
+        self._guard = guard
         self._clock = clock
 
     async def run(self, request: TurnRequest) -> AsyncGenerator[TurnEvent]:
@@ -128,12 +145,22 @@ class TurnPipeline:
         A turn that breaks off, or whose reader goes away, is logged with what was said by then.
         Raises: InvalidRequestError before any event; LLMError before any event, or between deltas.
         """
-        began, created_at = perf_counter(), self._clock()
+        began, created_at, turn_id = perf_counter(), self._clock(), f"chatcmpl-{uuid.uuid4().hex}"
+        checks: tuple[Check, ...] = ()
+        if self._guard is not None:
+            checks = (await self._guard.query(read_dialogue(request.messages).query),)
+            if checks[0].refusal is not None:
+                finished = await self._refuse(request, checks[0], self._guard, turn_id, created_at, began)
+                yield TurnStarted(turn_id, created_at, finished.turn.decision, finished.turn.model, finished.turn.degraded)
+                yield TextDelta(finished.turn.answer)
+                yield finished
+                return
+            request = replace(request, messages=self._guard.unrefused(request.messages))
         rewritten = await self._rewritten(request)
         plan = await self._plan(request, rewritten)
-        turn = _Running(request, rewritten, plan, began, created_at, f"chatcmpl-{uuid.uuid4().hex}", self._model(plan), plan.degraded)
+        turn = _Running(request, rewritten, plan, began, created_at, turn_id, self._model(plan), plan.degraded, checks=checks)
         try:
-            async with aclosing(self._answer(turn)) as chunks:
+            async with aclosing(self._checked(turn)) as chunks:
                 async for chunk in chunks:
                     if turn.first_token is None:
                         turn.first_token = perf_counter()
@@ -153,7 +180,8 @@ class TurnPipeline:
         logged = await asyncio.shield(asyncio.to_thread(self._store, turn))
         known = _faqs(turn.plan)
         used = tuple(known[faq_id] for faq_id in dict.fromkeys((*logged.shown, *logged.cited)) if faq_id in known)
-        yield TurnFinished(logged, await self._cited(logged, known), used)
+        yield TurnFinished(logged, await self._cited(logged, known), used,
+                           "" if turn.refusal is None or self._guard is None else self._guard.reply(turn.refusal))
 
     def stands(self, faq: Faq) -> bool:
         """Whether the knowledge base still says this; False where that can't be known."""
@@ -162,6 +190,22 @@ class TurnPipeline:
         except KB_FAULTS:
             logger.warning("whether FAQ %s still stands can't be known", faq.id, exc_info=True)
             return False
+
+    async def _refuse(
+        self, request: TurnRequest, asked: Check, guard: Guard, turn_id: str, created_at: datetime, began: float
+    ) -> TurnFinished:
+        """The turn of a query that isn't answered, logged before anything of it is said: it has no costs to wait for."""
+        assert asked.refusal is not None, "only a query that was refused"
+        said, total = guard.reply(asked.refusal), 1e3 * (perf_counter() - began)
+        turn = refused_turn(
+            asked.refusal, turn_id=turn_id, conversation_id=request.conversation_id, owner=request.owner, created_at=created_at,
+            query=read_dialogue(request.messages).query, answer=said, settings=(ALWAYS_FETCH, *self._config.baselines),
+            price=self._prices.get(self._llm.model),
+            latency_ms={"filter": 1e3 * asked.seconds, "first_token": total, "generate": 0.0, "total": total},
+            degraded=(UNAVAILABLE,) if asked.unavailable else (), background=request.background,
+            transcript_mac=request.sign_transcript(said) if request.sign_transcript else None,
+        )
+        return TurnFinished(await asyncio.shield(asyncio.to_thread(self._append, turn)), (), (), said)
 
     async def _rewritten(self, request: TurnRequest) -> Rewritten:
         """What to search for, where a query may only be understood from what was said before it."""
@@ -214,6 +258,29 @@ class TurnPipeline:
     def _model(self, plan: Plan) -> str:
         return STATIC_MODEL if plan.static is not None else self._llm.model
 
+    async def _checked(self, turn: _Running) -> AsyncGenerator[Chunk]:
+        """The answer's chunks as far as the filter lets them pass, then what is said in its place; the first as soon as one is there."""
+        check = None if self._guard is None else self._guard.answer(whole=turn.request.whole)
+        turn.checks += () if check is None else (check,)
+        received = ""
+        async with aclosing(self._answer(turn)) as chunks:
+            async for chunk in chunks:
+                received += chunk.text
+                if check is not None:
+                    passed = await check.feed(chunk.text, last=chunk.finish_reason is not None)
+                    if check.refusal is not None:
+                        break
+                    chunk = replace(chunk, text=passed)
+                if chunk.text or chunk.finish_reason is not None or turn.first_token is None:
+                    yield chunk
+            else:
+                return
+        assert self._guard is not None, "nothing else refuses"
+        assert check.refusal is not None, "the loop was left for it"
+        logger.info("the answer of turn %s was refused: %s", turn.turn_id, check.refusal.category)
+        usage = usage_of(turn.plan, received, chunk.usage, self._counter)
+        yield Chunk(("\n\n" if turn.answer else "") + self._guard.reply(check.refusal), "content_filter", usage)
+
     async def _answer(self, turn: _Running) -> AsyncGenerator[Chunk]:
         """The answer's chunks, at least one: the FAQ's if it is static, else the LLM's with a note on what is missing."""
         await self._renew(turn)
@@ -238,7 +305,9 @@ class TurnPipeline:
 
     def _store(self, running: _Running) -> Turn:
         """Account for a turn and log it; a log that fails makes the turn `not_logged`, which the client is told."""
-        turn = self._record(running)
+        return self._append(self._record(running))
+
+    def _append(self, turn: Turn) -> Turn:
         try:
             self._log.append(turn)
         except LogError:
@@ -281,9 +350,10 @@ class TurnPipeline:
             price=self._prices.get(self._llm.model),
             latency_ms=self._latency(running),
             finish_reason=running.finish,
-            degraded=running.degraded,
+            degraded=(*running.degraded, *((UNAVAILABLE,) if any(check.unavailable for check in running.checks) else ())),
             background=request.background,
             transcript_mac=request.sign_transcript(running.answer) if request.sign_transcript else None,
+            refusal=running.refusal,
         )
 
     def _latency(self, running: _Running) -> dict[str, float]:
@@ -292,6 +362,8 @@ class TurnPipeline:
         later = {"generate": now - first, "first_token": first - began, "total": now - began}
         if running.rewritten.seconds:
             later["rewrite"] = running.rewritten.seconds
+        if running.checks:
+            later["filter"] = sum(check.seconds for check in running.checks)
         return {**running.plan.latency_ms, **{stage: seconds * 1e3 for stage, seconds in later.items()}}
 
 

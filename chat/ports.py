@@ -76,7 +76,7 @@ class ConversationLog(Protocol):
         """Store the turn durably; once this returns, it survives a crash."""
 
     def recent(self, owner: str, conversation_id: str, *, limit: int) -> tuple[LoggedExchange, ...]:
-        """The last turns of a conversation, oldest first."""
+        """The last turns of a conversation, oldest first; none that was refused."""
 
     def find_conversation(self, owner: str, transcript_mac: str) -> str | None:
         """The conversation whose transcript, up to our last answer, has this keyed hash."""

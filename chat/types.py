@@ -158,7 +158,20 @@ class Sampling:
     seed: int | None = None
 
 
-FinishReason = Literal["stop", "length", "cancelled", "error"]
+FinishReason = Literal["stop", "length", "content_filter", "cancelled", "error"]
+Where = Literal["input", "output"]
+"""Which side of a turn a filter looks at: what was asked, or what was answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a filter let a query or an answer not pass."""
+
+    where: Where
+    category: str
+    """What kind of harm, as `chat/data/filters.json` names it."""
+    filter: str
+    """The version of the filter that refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +206,7 @@ class Turn:
     """The LLM's at the time of the turn, also where an FAQ answered in its place; None: unknown."""
     latency_ms: Mapping[str, float]
     """By stage: recall, retrieve, decide, prompt; generate, from the first token to the last; first_token and total, since the
-    request came; rewrite, where the query was rewritten."""
+    request came; rewrite, where the query was rewritten; filter, where there is one: what its checks took together."""
     finish_reason: FinishReason
     degraded: tuple[str, ...] = ()
     """What failed on the way; a degraded turn is never trained on."""
@@ -201,6 +214,8 @@ class Turn:
     """A chat front end's own prompt (title, tags): answered, never trained on or reported."""
     transcript_mac: str | None = None
     """Keyed hash of the conversation up to this answer, by which the next request is recognised."""
+    refusal: Refusal | None = None
+    """Why a filter refused the query or the answer; `answer` is what was said in its place. Never trained on, nor shown to later turns."""
 
     @property
     def saved_tokens(self) -> int | None:

@@ -36,11 +36,13 @@ def state_graph(played: Sequence[Replay], progress: Callable[[int], None] | None
         _add(rows, number, replay)
         if progress is not None:
             progress(1)
+    safe = np.array([[np.nan if arm.safe is None else arm.safe for arm in arms] for arms in rows.arms], dtype=float).reshape(-1, 2)
     return StateGraph(
         tuple(rows.states), np.array(rows.successors, dtype=np.int64).reshape(-1, 2), np.array(rows.starts, dtype=np.int64),
         np.array(rows.conversations, dtype=np.int64), np.array(rows.turns, dtype=np.int64), np.array(rows.decided, dtype=bool),
         np.array([[arm.tokens for arm in arms] for arms in rows.arms], dtype=float).reshape(-1, 2),
         np.array([[np.nan if arm.good is None else arm.good for arm in arms] for arms in rows.arms], dtype=float).reshape(-1, 2),
+        None if np.isnan(safe).all() else safe,
     )
 
 

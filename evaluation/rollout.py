@@ -31,6 +31,8 @@ class Arm:
     output_tokens: int
     good: bool | None
     """None: unlabelled, or the judge couldn't tell."""
+    safe: bool | None = None
+    """The answer does no harm; None: the judge doesn't say."""
 
     @property
     def tokens(self) -> int:
@@ -118,18 +120,23 @@ class Replay:
             faq = self._static(turn)
             assert faq is not None, "only a turn with a static answer has that choice"
             reading = Reading(faq.answer, (faq.id,))
-            return Arm(0, 0, self._judged(question, history, (faq,), reading)), reading
+            return Arm(0, 0, *self._judged(turn, history, (faq,), reading)), reading
         prompt = render(world.config.prompt, history, self._fetched(turn, action), question.query)
         reading = world.reader.read(question, prompt)
         shown = self._shown(prompt)
         arm = Arm(world.counter.count(prompt.messages), world.counter.count_text(reading.answer),
-                  self._judged(question, history, shown, reading))
+                  *self._judged(turn, history, shown, reading))
         return arm, reading
 
-    def _judged(self, question: Question, history: tuple[PastTurn, ...], shown: tuple[Faq, ...], reading: Reading) -> bool | None:
+    def _judged(
+        self, turn: int, history: tuple[PastTurn, ...], shown: tuple[Faq, ...], reading: Reading
+    ) -> tuple[bool | None, bool | None]:
+        """Whether the answer is Good, and whether it does no harm."""
+        question = self._questions[turn]
         gold = None if question.gold is None else tuple(faq.id for faq in question.gold)
-        verdict = self._world.judge.judge([Case(question.query, history, shown, reading.answer, reading.used, gold)])[0]
-        return None if verdict is None else verdict.good
+        case = Case(question.query, history, shown, reading.answer, reading.used, gold, self._found(turn))
+        verdict = self._world.judge.judge([case])[0]
+        return (None, None) if verdict is None else (verdict.good, verdict.safe)
 
     def _shown(self, prompt: Prompt) -> tuple[Faq, ...]:
         return tuple(faq for faq in map(self._world.retriever.get, prompt.shown) if faq is not None)
@@ -157,6 +164,10 @@ class Replay:
             return ()
         if action is Action.STATIC:
             return tuple(hit.faq for hit in self._hits[turn][:1])
+        return self._found(turn)
+
+    def _found(self, turn: int) -> tuple[Faq, ...]:
+        """What a fetch shows, whatever was done."""
         return tuple(hit.faq for hit in self._hits[turn][: self._world.config.prompt.k])
 
     def _static(self, turn: int) -> Faq | None:

@@ -34,7 +34,7 @@ from policy.network import GateNetwork, NetworkConfig, build_network
 from policy.train import Epoch, Rewards, TrainConfig, TrainResult, epoch_objects, train
 from reward.agreement import MINIMUM_KAPPA, accept
 from reward.judge import Judge
-from reward.shaping import BudgetRewards, FixedRewards, budget_rewards, fixed_rewards, preset
+from reward.shaping import BudgetRewards, FixedRewards, budget_rewards, fixed_rewards, preset, unsafe_at_floor
 
 Report = Callable[[Epoch], None]
 SPLITS = ("train", "dev", "calibration")
@@ -129,6 +129,12 @@ def rewards_of(name: str, baseline: Mapping[int, Floats]) -> Rewards:
     chosen = preset(name)
 
     def table(graph: StateGraph, multiplier: float) -> Floats:
+        rewards = by_quality(graph, multiplier)
+        if graph.safe is None:
+            return rewards
+        return unsafe_at_floor(chosen, rewards, safe_skip=graph.safe[:, NO_FETCH], safe_fetch=graph.safe[:, FETCH])
+
+    def by_quality(graph: StateGraph, multiplier: float) -> Floats:
         skip, fetch = graph.good[:, NO_FETCH], graph.good[:, FETCH]
         if isinstance(chosen, BudgetRewards):
             return budget_rewards(chosen, good_skip=skip, good_fetch=fetch, skip_tokens=graph.tokens[:, NO_FETCH],

@@ -35,7 +35,8 @@ def make_world(embedder: Embedder, retriever: FaqRetriever, *, reader: ReaderNam
                judge: Judge | None = None) -> World:
     """A world with the reference judge, or another. The seed is of the distracted reader's chance."""
     counter = TiktokenCounter(remembered=COUNTED_TEXTS)
-    return World(retriever, counter, make_reader(reader, embedder, counter, seed), judge or ReferenceJudge(gold), PipelineConfig(baselines={}))
+    return World(retriever, counter, make_reader(reader, embedder, counter, seed), judge or ReferenceJudge(gold),
+                 PipelineConfig(baselines={}))
 
 
 def make_reader(name: ReaderName, embedder: Embedder, counter: TiktokenCounter, seed: int = 0) -> Reader:

@@ -41,9 +41,13 @@ class StateGraph:
     """Input and output tokens; shape (N, A)."""
     good: Floats
     """1 Good, 0 Bad, nan where there is no verdict; shape (N, A)."""
+    safe: Floats | None = None
+    """1 does no harm, 0 does, nan where nobody said; shape (N, A). None: nobody said anywhere."""
 
     def __post_init__(self) -> None:
         n = len(self.states)
+        if self.safe is not None and self.safe.shape != (n, 2):
+            raise ValueError(f"safe: expected shape ({n}, 2), got {self.safe.shape}")
         for name in ("successors", "tokens", "good"):
             if getattr(self, name).shape != (n, 2):
                 raise ValueError(f"{name}: expected shape ({n}, 2), got {getattr(self, name).shape}")

@@ -30,6 +30,14 @@ class Case:
     """Ids of the FAQs that the answer rests on: those it cites."""
     gold: tuple[str, ...] | None = None
     """Ids of the FAQs that would answer: () needs none, None is unlabelled. Only `ReferenceJudge` may look."""
+    found: tuple[Faq, ...] = ()
+    """What a search finds for the query, shown or not; () too where nobody searched. Without it, a judge that reads can't tell whether
+    "I don't know" was right."""
+
+    @property
+    def evidence(self) -> tuple[Faq, ...]:
+        """The FAQs that were shown or found, each once."""
+        return tuple({faq.id: faq for faq in (*self.faqs, *self.found)}.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ Rewards are (B, 2): column FETCH = 0, column NO_FETCH = 1, the order of a policy
 is Good, False or 0 Bad, NaN missing. A missing verdict makes each reward that needs it NaN, never 0; callers drop those rows.
 Token counts are (B,), input and output together; an unknown count is NaN and does the same.
 
-Leaves out who judges (`judge.py`) and how rewards become returns and a multiplier moves (`policy/objective.py`). Source:
-Kulkarni et al. 2024 (arXiv 2401.06800), Table 6; Schulman 2023 (Reinforcement Learning from Human Feedback: Progress and
-Challenges); `budget` is ours.
+Harm isn't a matter of price: `unsafe_at_floor` comes after any preset and puts an unsafe answer below the other arm's, whatever both
+cost. Leaves out who judges (`judge.py`, and `safety.py` for harm) and how rewards become returns and a multiplier moves
+(`policy/objective.py`). Source: Kulkarni et al. 2024 (arXiv 2401.06800), Table 6; Schulman 2023 (Reinforcement Learning from Human
+Feedback: Progress and Challenges); `budget` and the floor are ours.
 """
 
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ Verdicts = NDArray[np.bool_] | NDArray[np.integer[Any]] | NDArray[np.floating[An
 Tokens = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
 Rewards = NDArray[np.float64]
 
+UNSAFE_GAP = 1.0
+"""By how much an unsafe answer earns less than a safe one of the same turn, at least."""
 NEVER_HEDGE = ("Hedging is never strictly best at these rewards: asserting or saying \"I don't know\" pays as much or more at any "
                "probability of being correct, so don't expect hedged answers to be learned.")
 
@@ -184,6 +187,32 @@ def budget_rewards(
     if (baseline == 0.0).any():
         raise ShapingInputError("baseline_tokens: expected more than 0 for each turn, got 0; pass what always fetching would cost")
     return _columns(1.0 - fetch / baseline, 1.0 - skip / baseline - multiplier * (harms - preset.budget))
+
+
+def floor(preset: Preset) -> float:
+    """The least that a preset pays for an answer, its tokens apart: for a Bad skip, a wrong answer, a harmful skip at the cap."""
+    match preset:
+        case FixedRewards():
+            return preset.bad_skip
+        case HedgedRewards():
+            return preset.wrong
+        case BudgetRewards():
+            return -preset.cap * (1.0 - preset.budget)
+
+
+def unsafe_at_floor(preset: Preset, rewards: Rewards, *, safe_skip: Verdicts, safe_fetch: Verdicts) -> Rewards:
+    """(B, 2): the rewards, with each unsafe answer's at the preset's floor, and below the other arm's if that one is safe.
+
+    `safe_*`: 1 does no harm, 0 does, NaN isn't known and changes nothing. An unsafe answer's reward is known even where its verdict
+    or its tokens are missing. min(floor, safe arm's reward - UNSAFE_GAP): so no price of tokens makes it the better arm. Where both
+    are unsafe they earn the same, and nothing is learnt from the turn.
+    """
+    safe = _columns(*_verdicts(safe_fetch=safe_fetch, safe_skip=safe_skip))
+    if rewards.shape != safe.shape:
+        raise ShapingInputError(f"rewards: expected one row a turn, shape {safe.shape}, got {rewards.shape}")
+    unsafe = safe == 0.0
+    other = np.where(unsafe[:, ::-1], np.nan, rewards[:, ::-1])
+    return np.where(unsafe, np.fmin(floor(preset), other - UNSAFE_GAP), rewards)
 
 
 def harmful_skips(*, good_skip: Verdicts, good_fetch: Verdicts) -> Rewards:

@@ -45,6 +45,13 @@ def requires(scope: Scope) -> Callable[..., str]:
     return owner
 
 
+def json_only(request: Request) -> None:
+    """Refuses what a page of another site can send without being asked: forms and plain text. Raises: ApiError 415."""
+    kind = request.headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() != "application/json":
+        raise ApiError(415, f"Content-Type: expected application/json, got {kind[:80] or 'none'!r}", "unsupported_media_type")
+
+
 def _refuse_foreign_page(request: Request) -> None:
     """Without keys, being on this machine is all the right there is, and any page in a browser here has that.
 
@@ -68,4 +75,5 @@ def _name(host: str) -> str | None:
 AnyKey = Annotated[Caller, Depends(caller)]
 """Whoever has a key, whatever its scopes."""
 ChatOwner = Annotated[str, Depends(requires(Scope.CHAT))]
+FeedbackOwner = Annotated[str, Depends(requires(Scope.FEEDBACK))]
 AdminOwner = Annotated[str, Depends(requires(Scope.ADMIN))]

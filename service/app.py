@@ -23,7 +23,7 @@ from kb.watch import changes
 from service import errors
 from service.components import Components
 from service.errors import ApiError
-from service.routes import chat, health, kb
+from service.routes import chat, feedback, health, kb
 
 STATIC = Path(__file__).parent / "static"
 CSP = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; "
@@ -52,7 +52,7 @@ def create_app(components: Components) -> FastAPI:
     app = FastAPI(title="FetchGate", version=version("fetchgate"), lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.components = components
     errors.install(app)
-    for routes in (chat, kb, health):
+    for routes in (chat, feedback, kb, health):
         app.include_router(routes.router)
     app.mount("/static", StaticFiles(directory=STATIC))
     app.add_api_route("/", _page, include_in_schema=False)

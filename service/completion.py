@@ -14,7 +14,7 @@ from kb.types import Faq
 from service.schemas import MODEL_ID
 
 JSON = dict[str, Any]
-FINISH_REASONS = {"stop": "stop", "length": "length"}
+FINISH_REASONS = {"stop": "stop", "length": "length", "content_filter": "content_filter"}
 
 
 def headers(started: TurnStarted, conversation_id: str) -> dict[str, str]:
@@ -29,7 +29,8 @@ def headers(started: TurnStarted, conversation_id: str) -> dict[str, str]:
 def completion(started: TurnStarted, finished: TurnFinished) -> JSON:
     """The whole answer."""
     turn = finished.turn
-    message: JSON = {"role": "assistant", "content": turn.answer, "refusal": None, "annotations": annotations(turn.answer, finished.cited)}
+    message: JSON = {"role": "assistant", "content": turn.answer, "refusal": finished.refused or None,
+                     "annotations": annotations(turn.answer, finished.cited)}
     choice = {"index": 0, "message": message, "finish_reason": FINISH_REASONS[turn.finish_reason], "logprobs": None}
     return {**_head(started, "chat.completion"), "choices": [choice], "usage": usage(turn), "fetchgate": summary(started, finished)}
 
@@ -48,6 +49,8 @@ def last_chunk(started: TurnStarted, finished: TurnFinished, *, with_usage: bool
     """The chunk that says why the answer ended, with the summary of the turn."""
     cited = annotations(finished.turn.answer, finished.cited)
     delta: JSON = {"annotations": cited} if cited else {}
+    if finished.refused:
+        delta["refusal"] = finished.refused
     chunk = _chunk(started, delta, FINISH_REASONS[finished.turn.finish_reason], with_usage)
     return chunk | {"fetchgate": summary(started, finished)}
 
@@ -78,6 +81,7 @@ def summary(started: TurnStarted, finished: TurnFinished) -> JSON:
         **_decided(started, turn.conversation_id, turn.degraded),
         "citations": [{"id": faq.id, "question": faq.question or faq.answer[:80], "source_url": faq.source_url} for faq in finished.cited],
         "shown": list(turn.shown),
+        "refusal": None if turn.refusal is None else {"where": turn.refusal.where, "category": turn.refusal.category},
         "usage": {
             "input_tokens": turn.usage.input_tokens,
             "output_tokens": turn.usage.output_tokens,

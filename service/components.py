@@ -7,6 +7,7 @@ from pathlib import Path
 from time import time
 
 from service.edits import EditableKb, FaqEdits
+from service.feedback import Feedback
 from service.keys import HashedKey
 from service.turns import ChatTurns
 
@@ -18,6 +19,7 @@ class Components:
     turns: ChatTurns
     kb: EditableKb
     edits: FaqEdits
+    feedback: Feedback
     keys: tuple[HashedKey, ...]
     checks: Mapping[str, Callable[[], object]]
     """Part to a call that fails when the part isn't ready."""

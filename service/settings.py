@@ -9,11 +9,13 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from chat.guard import OnFailure
 from chat.prompt import HistoryFaqs
 from kb.embedder import Runtime
 
 LLMKind = Literal["extractive", "openai", "local"]
 Rewriting = Literal["off", "llm"]
+FilterKind = Literal["patterns", "off", "model", "moderations"]
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DEFAULT_POLICY = "demo"
 LEARNED = "A learned policy brings its own, unless this is set."
@@ -54,6 +56,20 @@ class Settings(BaseSettings):
     llm_api_key: SecretStr = Field(SecretStr(""), description="API key for that server.")
     llm_timeout: float = Field(120.0, gt=0, description="Seconds for a whole answer.")
     prices: Path | None = Field(None, description="Price table (JSON) instead of the bundled one.")
+
+    judge_model: str = Field("", description="Model that judges answers where the judge is `llm`, as its server names it.")
+    judge_base_url: str = Field("", description="Base URL of the judge's OpenAI-compatible server; empty is the SDK's default.")
+    judge_api_key: SecretStr = Field(SecretStr(""), description="API key for that server.")
+
+    filter: FilterKind = Field("patterns", description="What refuses harmful queries and answers: patterns, rules of words; model, a text "
+                               "classifier besides; moderations, a server's `/moderations` besides; off, nothing.")
+    filter_words: Path | None = Field(None, description="File of rules instead of the bundled one, `chat/data/filters.json`.")
+    filter_model: str = Field("", description="Folder of the classifier (safetensors), or the moderation model's name at the server.")
+    filter_base_url: str = Field("", description="Base URL of the server that moderates; empty is the SDK's default.")
+    filter_api_key: SecretStr = Field(SecretStr(""), description="API key for that server.")
+    filter_failure: OnFailure = Field("open", description="When the model can't be asked: open, what no pattern refuses passes and the "
+                                      "turn is marked `filter_unavailable`; closed, it is refused.")
+    filter_contact: str = Field("", description="Whom to turn to in a crisis, as a sentence of the answer to such a query.")
 
     reranker: str = Field("", description="Cross-encoder that orders the first 20 hits of a search anew: a folder or hub id of one for "
                           "sentence-transformers. Empty: none.")

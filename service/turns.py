@@ -87,7 +87,8 @@ class ChatTurns:
             past = self._signer.sign_past(owner, messages)
             conversation = (past and self._log.find_conversation(owner, past)) or new_conversation()
             sign = self._signer.signer_for(owner, messages)
-        return TurnRequest(messages, owner, conversation, chat.sampling(), BACKGROUND_HEADER in headers, sign)
+        return TurnRequest(messages, owner, conversation, chat.sampling(), BACKGROUND_HEADER in headers, sign,
+                           whole=not chat.stream)
 
     async def _events(self, request: TurnRequest, slot: Slot) -> AsyncGenerator[TurnEvent]:
         """The pipeline's events, within the limit of turns at once; gives the slot up when the turn ends without an answer."""

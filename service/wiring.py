@@ -11,13 +11,18 @@ from functools import partial
 from pathlib import Path
 
 from chat.errors import ChatError
+from chat.filter_rules import BUNDLED as BUNDLED_RULES
+from chat.filter_rules import read_rules
+from chat.filters import Filter, PatternFilter
+from chat.guard import Guard
 from chat.log.audit import record_act
+from chat.log.ratings import record_rating
 from chat.log.store import SqlConversationLog
 from chat.pipeline import TurnPipeline
 from chat.plan import PipelineConfig
 from chat.ports import LLMClient, Policy, Retriever
 from chat.prices import BUNDLED, load_prices
-from chat.prompt import PromptSettings
+from chat.prompt import INSTRUCTIONS, POST_PROMPT, PromptSettings
 from chat.rewrite import Rewriter
 from chat.tokens import TiktokenCounter
 from kb.calibrate import CALIBRATION
@@ -36,6 +41,7 @@ from policy.rules import RULES, EvidenceRule
 from policy.shipped import policy_folder
 from service.components import Components
 from service.edits import EditableKb, FaqEdits
+from service.feedback import Feedback
 from service.identity import TranscriptSigner
 from service.keys import parse_keys
 from service.settings import Settings
@@ -80,12 +86,13 @@ def build_chat(settings: Settings, track: Track = no_bar) -> Chat:
     prices = load_prices(settings.prices or BUNDLED)
     embedder, kb = build_kb(settings, track)
     counter = TiktokenCounter()
-    llm = _build_llm(settings, embedder, counter)
+    llm = build_llm(settings, embedder, counter)
     rewriter = _build_rewriter(settings, llm, counter)
     retriever = _reranked(kb, settings, record)
+    guard = build_guard(settings)
     log = SqlConversationLog(database(settings))
     pipeline = TurnPipeline(retriever=retriever, policy=policy, llm=llm, log=log, counter=counter, prices=prices,
-                            config=pipeline_config(settings, record, kb.version), rewriter=rewriter)
+                            config=pipeline_config(settings, record, kb.version), rewriter=rewriter, guard=guard)
     return Chat(pipeline, kb, log)
 
 
@@ -97,8 +104,8 @@ def build_components(settings: Settings, track: Track = no_bar) -> Components:
     turns = ChatTurns(chat.pipeline, chat.log, TranscriptSigner(_secret(settings)), limits)
     checks = {"knowledge_base": lambda: chat.kb.search("ready?", k=1), "log": lambda: chat.log.conversations(limit=1)}
     followed = _followed(settings)
-    return Components(turns, chat.kb, FaqEdits(chat.kb, partial(record_act, chat.log)), keys, checks, chat.close,
-                      settings.max_body_bytes, tuple(settings.allowed_hosts), followed)
+    return Components(turns, chat.kb, FaqEdits(chat.kb, partial(record_act, chat.log)), Feedback(partial(record_rating, chat.log)), keys,
+                      checks, chat.close, settings.max_body_bytes, tuple(settings.allowed_hosts), followed)
 
 
 def build_retriever(settings: Settings, track: Track = no_bar) -> tuple[Embedder, FaqRetriever]:
@@ -156,6 +163,31 @@ def build_policy(settings: Settings) -> tuple[Policy, PolicyRecord | None]:
     return load_policy(folder, Exploration(settings.explore_to_fetch, settings.explore_to_skip))
 
 
+def build_guard(settings: Settings) -> Guard | None:
+    """What refuses harmful queries and answers; None: nothing does. Raises: FilterError, ValueError."""
+    if settings.filter == "off":
+        logger.warning("no filter: harmful queries are answered and harmful answers sent; set FETCHGATE_FILTER=patterns to refuse them")
+        return None
+    patterns = PatternFilter(read_rules(settings.filter_words or BUNDLED_RULES), kept_secret=(INSTRUCTIONS, POST_PROMPT))
+    guard = Guard(patterns, _filter_model(settings), on_failure=settings.filter_failure, contact=settings.filter_contact)
+    logger.info("filter %s", guard.version)
+    return guard
+
+
+def _filter_model(settings: Settings) -> Filter | None:
+    """The model that stands behind the patterns; each kind is imported only when asked for."""
+    if settings.filter == "model":
+        from chat.filter_models import ClassifierConfig, ClassifierFilter
+
+        return ClassifierFilter(ClassifierConfig(Path(_needed(settings.filter_model, "filter_model"))))
+    if settings.filter == "moderations":
+        from chat.filter_models import ModerationConfig, ModerationFilter
+
+        config = ModerationConfig(base_url=settings.filter_base_url or None, api_key=settings.filter_api_key.get_secret_value())
+        return ModerationFilter(replace(config, model=settings.filter_model) if settings.filter_model else config)
+    return None
+
+
 def pipeline_config(settings: Settings, record: PolicyRecord | None, kb_version: str) -> PipelineConfig:
     """How turns are served: as the policy was trained and calibrated, but for what was set. Raises: ValueError."""
     prompt, calibrated = _prompt_settings(settings, record), settings.static_answers == "calibrated"
@@ -182,7 +214,7 @@ def database(settings: Settings) -> str:
     return str(settings.data_dir / "log.db")
 
 
-def _build_llm(settings: Settings, embedder: Embedder, counter: TiktokenCounter) -> LLMClient:
+def build_llm(settings: Settings, embedder: Embedder, counter: TiktokenCounter) -> LLMClient:
     """The LLM client; each kind is imported only when asked for."""
     match settings.llm:
         case "extractive":
@@ -233,7 +265,7 @@ def _short_hash(text: str) -> str:
 
 def _needed(value: str, name: str) -> str:
     if not value:
-        raise ValueError(f"{name}: expected a model's name for this kind of LLM, got nothing; set FETCHGATE_{name.upper()}")
+        raise ValueError(f"{name}: expected a model's name or folder, got nothing; set FETCHGATE_{name.upper()}")
     return value
 
 

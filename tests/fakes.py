@@ -134,7 +134,8 @@ class InMemoryLog:
     def recent(self, owner: str, conversation_id: str, *, limit: int) -> tuple[LoggedExchange, ...]:
         if self.error is not None:
             raise self.error
-        mine = [t for t in self.turns if (t.owner, t.conversation_id) == (owner, conversation_id) and not t.background]
+        mine = [t for t in self.turns if (t.owner, t.conversation_id) == (owner, conversation_id)
+                and not t.background and t.refusal is None]
         return tuple(
             LoggedExchange(t.query, t.answer, t.decision.action, tuple(faq_id for faq_id, _ in t.hits), t.fetched, t.cited)
             for t in mine[max(0, len(mine) - limit) :]

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from chat.errors import LogError
-from chat.types import Action, Counterfactual, Decision, Evidence, Price, State, Turn, Usage
+from chat.types import Action, Counterfactual, Decision, Evidence, Price, Refusal, State, Turn, Usage
 
 Row = Mapping[str, Any]
 """A line of `turns` by column name."""
@@ -55,6 +55,7 @@ def row_of(turn: Turn) -> dict[str, Any]:
         "price": None if turn.price is None else asdict(turn.price),
         "model": turn.model, "prompt_version": turn.prompt_version, "kb_version": turn.kb_version,
         "latency_ms": dict(turn.latency_ms), "finish_reason": turn.finish_reason, "degraded": turn.degraded,
+        "refusal": None if turn.refusal is None else asdict(turn.refusal),
         "background": turn.background, "transcript_mac": turn.transcript_mac, "extra": {},
     }
 
@@ -92,6 +93,7 @@ def _served(row: Row) -> Turn:
         price=None if row["price"] is None else Price(**row["price"]),
         latency_ms=row["latency_ms"], finish_reason=row["finish_reason"], degraded=tuple(row["degraded"]),
         background=row["background"], transcript_mac=row["transcript_mac"],
+        refusal=None if row["refusal"] is None else Refusal(**row["refusal"]),
     )
 
 

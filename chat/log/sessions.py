@@ -62,7 +62,8 @@ def import_sessions(log: SqlConversationLog, paths: Sequence[Path], *, progress:
 def plain_sessions(log: SqlConversationLog) -> Iterator[PlainSession]:
     """Every conversation as a plain session, in the order in which they began; the log's state at one moment.
 
-    A front end's own prompts are left out. Where two owners have one id, the id of a served one is `owner/id`.
+    A front end's own prompts are left out, and so is what a filter refused. Where two owners have one id, the id of a served one is
+    `owner/id`.
     """
     first = func.min(turns.c.sequence).label("first")
     began = select(turns.c.owner, turns.c.conversation_id, first).group_by(turns.c.owner, turns.c.conversation_id).subquery()
@@ -123,7 +124,7 @@ def _turns_of(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[t
     c = turns.c
     query = (
         select(c.owner, c.conversation_id, c.source, c.query, c.answer, c.gold, c.kind, c.extra)
-        .where(tuple_(c.owner, c.conversation_id).in_(keys), c.background.is_not(True))
+        .where(tuple_(c.owner, c.conversation_id).in_(keys), c.background.is_not(True), c.refusal.is_(None))
         .order_by(c.sequence)
     )
     found: dict[tuple[str, str], list[PlainTurn]] = {}

@@ -69,14 +69,14 @@ class SqlConversationLog:
             connection.execute(insert(turns).values(**row, position=following))
 
     def recent(self, owner: str, conversation_id: str, *, limit: int) -> tuple[LoggedExchange, ...]:
-        """The last served turns of a conversation, oldest first; a front end's own prompts aren't among them."""
+        """The last served turns of a conversation, oldest first; a front end's own prompts and what was refused aren't among them."""
         if limit < 1:
             return ()
         wanted = ("query", "answer", "action", "hits", "fetched", "cited")
         query = (
             select(*(turns.c[name] for name in wanted))
             .where(turns.c.owner == owner, turns.c.conversation_id == conversation_id)
-            .where(turns.c.source == "chat", turns.c.background.is_(False))
+            .where(turns.c.source == "chat", turns.c.background.is_(False), turns.c.refusal.is_(None))
             .order_by(turns.c.position.desc())
             .limit(limit)
         )

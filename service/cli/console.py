@@ -3,7 +3,7 @@
 Standard output is for data alone. Leaves out what a command prints there.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -14,6 +14,8 @@ from rich.text import Text
 
 FAILED = 1
 INTERRUPTED = 130
+FIGURES = ("turns", "tokens", "saved", "votes", "times", "ratings", "replaced", "count")
+"""Columns of numbers, which stand at the right."""
 
 # soft_wrap: a message stays on its line, whoever reads it; no markup: brackets in people's texts are text
 stderr = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
@@ -61,6 +63,19 @@ def progress_bar(doing: str, total: int | None = None) -> Iterator[Callable[[int
 def printable(text: str) -> str:
     """People's text, unable to steer the terminal; line breaks stay."""
     return "".join(character if character.isprintable() or character == "\n" else " " for character in text)
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on standard output; unknown is a dash, and people's text can neither style it nor steer the terminal."""
+    from rich.table import Table
+
+    table = Table()
+    for name in header:
+        table.add_column(name, justify="right" if name in FIGURES else "left")
+    for row in rows:
+        cells = ("-" if value is None else str(value) for value in row)
+        table.add_row(*(Text(printable(cell).replace("\n", " ")) for cell in cells))
+    Console().print(table)
 
 
 class _Rate(ProgressColumn):

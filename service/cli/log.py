@@ -1,6 +1,6 @@
-"""`fetchgate log`: look at the conversation log and the audit, export, import labelled sessions.
+"""`fetchgate log`: look at the conversation log and the audit, export, import labelled sessions, label.
 
-Leaves out the work, which is `chat/log/`'s; here are options, tables and one line for an error.
+Leaves out the work, which is `chat/log/`'s, and labelling (`label.py`); here are options, tables and one line for an error.
 """
 
 import json
@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chat.errors import ChatError
-from service.cli.console import failures, printable, progress_bar, stderr
+from service.cli.console import failures, print_table, progress_bar, stderr
+from service.cli.database import DEFAULT_DB, Db
+from service.cli.label import label
 
 if TYPE_CHECKING:
     from chat.log.records import LoggedTurn
     from chat.log.store import Conversation, SqlConversationLog
 
-app = typer.Typer(help="The conversation log: show, export, import, audit.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="The conversation log: show, export, import, label, audit.", no_args_is_help=True, add_completion=False)
 
 
 class Format(StrEnum):
@@ -33,10 +35,7 @@ class Format(StrEnum):
 
 FORMAT_OF_SUFFIX = {".jsonl": Format.SESSIONS, ".ndjson": Format.SESSIONS, ".parquet": Format.PARQUET}
 
-Db = Annotated[str, typer.Option(
-    "--db", metavar="URL_OR_PATH", envvar="FETCHGATE_DATABASE", help="The log: a database URL, or the path of an SQLite file.",
-)]
-DEFAULT_DB = "var/log.db"
+app.command("label")(label)
 
 
 @app.command("show")
@@ -121,7 +120,7 @@ def audit(
         return
     rows = [(act.created_at.strftime("%Y-%m-%d %H:%M:%S"), act.owner, act.act, ", ".join(act.ids), act.kb_version_before,
              act.kb_version_after) for act in acts]
-    _print_table(("time (UTC)", "owner", "act", "FAQs", "before", "after"), rows)
+    print_table(("time (UTC)", "owner", "act", "FAQs", "before", "after"), rows)
 
 
 @contextmanager
@@ -154,7 +153,7 @@ def _print_json(objects: Iterable[dict[str, object]]) -> None:
 
 def _print_conversations(found: "Iterable[Conversation]") -> None:
     rows = [(one.id, one.owner, one.source, one.created_at.strftime("%Y-%m-%d %H:%M"), one.turns, one.tokens) for one in found]
-    _print_table(("conversation", "owner", "source", "began (UTC)", "turns", "tokens"), rows)
+    print_table(("conversation", "owner", "source", "began (UTC)", "turns", "tokens"), rows)
 
 
 def _print_turns(said: "Iterable[LoggedTurn]") -> None:
@@ -167,19 +166,4 @@ def _print_turns(said: "Iterable[LoggedTurn]") -> None:
             rows.append((turn.query, turn.decision.action, ", ".join(turn.cited), tokens, turn.saved_tokens))
         else:
             rows.append((turn.query, None, None, None, None))
-    _print_table(("query", "action", "cited", "tokens", "saved"), rows)
-
-
-def _print_table(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
-    """A table on standard output; unknown is a dash, and people's text can neither style it nor steer the terminal."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table()
-    for name in header:
-        table.add_column(name, justify="right" if name in ("turns", "tokens", "saved") else "left")
-    for row in rows:
-        cells = ("-" if value is None else str(value) for value in row)
-        table.add_row(*(Text(printable(cell).replace("\n", " ")) for cell in cells))
-    Console().print(table)
+    print_table(("query", "action", "cited", "tokens", "saved"), rows)

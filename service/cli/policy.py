@@ -15,6 +15,7 @@ from policy.encoder import Kind
 from service.cli.console import failures, printable, progress_bar, stderr
 
 if TYPE_CHECKING:
+    from chat.ports import Retriever
     from evaluation.training import GateConfig, GateData
     from kb.embedder import Embedder
     from policy.train import Epoch
@@ -172,12 +173,12 @@ def _gate_data(data: Path | None, kb: Path | None, gold: Any, reward: Any, min_k
     embedder, retriever = load_knowledge(kb, faqs)
     for sessions in splits.values():
         read_queries(embedder, sessions)
-    judge = None if reward == "reference" else _judge(reward, embedder)
+    judge = None if reward == "reference" else _judge(reward, embedder, retriever)
     return GateData(splits["train"], splits["dev"], splits["calibration"], make_world(embedder, retriever, gold=gold), retriever, judge,
                     min_kappa)
 
 
-def _judge(name: Any, embedder: "Embedder") -> "Judge":
+def _judge(name: Any, embedder: "Embedder", retriever: "Retriever") -> "Judge":
     """The judge of that name, an LLM as the settings describe it."""
     from evaluation.judges import make_judge
 
@@ -188,7 +189,7 @@ def _judge(name: Any, embedder: "Embedder") -> "Judge":
         from service.settings import read_settings
 
         llm = build_llm_judge(read_settings(), TiktokenCounter())
-    return make_judge(name, embedder, llm=llm)
+    return make_judge(name, embedder, llm=llm, retriever=retriever)
 
 
 def _texts(data: Path | None, kb: Path | None, corpus: Callable[..., list[str]]) -> tuple[list[str], list[str]]:

@@ -39,7 +39,8 @@ def serve(
         configure()
         components = build_components(settings, progress_bar)
         app = create_app(components)
-        stderr.print(f"{len(components.kb.faqs)} FAQs, policy {settings.policy}, answers by {settings.llm} {settings.llm_model}")
+        stderr.print(f"{len(components.kb.faqs)} FAQs, policy {settings.policy}, filter {settings.filter}, answers by {settings.llm} "
+                     f"{settings.llm_model}")
         if settings.loopback_only:
             stderr.print("No API keys are configured: any bearer token is taken, and only this machine can connect.")
         run(app, settings.host, settings.port, grace=settings.shutdown_grace, announce=lambda url: stderr.print(f"Chat at {url}"))

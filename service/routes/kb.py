@@ -2,25 +2,17 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Query, Request
+from fastapi import APIRouter, Body, Depends, Query
 
 from kb.errors import UnknownFaqError
 from kb.types import Faq
-from service.access import AdminOwner, AnyKey, Components_
+from service.access import AdminOwner, AnyKey, Components_, json_only
 from service.edits import faq_object, faqs_of, ids_of
-from service.errors import ApiError
 
 router = APIRouter(prefix="/v1/kb")
 
 EXAMPLES = 4
 MAX_PAGE = 1000
-
-
-def json_only(request: Request) -> None:
-    """Refuses what a page of another site can send without being asked: forms and plain text. Raises: ApiError 415."""
-    kind = request.headers.get("content-type", "")
-    if kind.partition(";")[0].strip().lower() != "application/json":
-        raise ApiError(415, f"Content-Type: expected application/json, got {kind[:80] or 'none'!r}", "unsupported_media_type")
 
 
 # the body of whatever form is read by our own rules, which name the FAQ and the field

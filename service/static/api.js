@@ -11,6 +11,7 @@ export class ApiError extends Error {
 // Relative to the page, so that it also works behind a path prefix.
 const KB_URL = new URL("v1/kb", document.baseURI);
 const CHAT_URL = new URL("v1/chat/completions", document.baseURI);
+const FEEDBACK_URL = new URL("v1/feedback", document.baseURI);
 
 /** What is known about the FAQs; the page does without when this fails. */
 export async function fetchKb(apiKey) {
@@ -37,6 +38,18 @@ export async function* streamAnswer({ messages, conversationId, apiKey, signal }
     yield chunk;
   }
   if (!complete) throw new ApiError("interrupted");
+}
+
+/** Says what the reader thinks of an answer; throws ApiError when that isn't stored. */
+export async function sendFeedback({ id, rating, comment, rater, apiKey }) {
+  const headers = { ...authorization(apiKey), "Content-Type": "application/json" };
+  let response;
+  try {
+    response = await fetch(FEEDBACK_URL, { method: "POST", headers, body: JSON.stringify({ id, rating, comment, rater }) });
+  } catch {
+    throw new ApiError("network");
+  }
+  if (!response.ok) throw await httpError(response);
 }
 
 function authorization(apiKey) {

@@ -1,8 +1,8 @@
 // The chat page: keeps the conversation, asks the server and shows what comes back.
 
-import { ApiError, fetchKb, streamAnswer } from "./api.js";
+import { ApiError, fetchKb, sendFeedback, streamAnswer } from "./api.js";
 import {
-  loadConversation, newAnswer, newConversation, onOtherTab, readItem, saveConversation, takeDetails, writeItem,
+  loadConversation, newAnswer, newConversation, onOtherTab, raterId, readItem, saveConversation, takeDetails, writeItem,
 } from "./store.js";
 import { applyTexts, currentLanguage, loadTexts, switchLanguage, t } from "./texts.js";
 import { make } from "./richtext.js";
@@ -39,7 +39,7 @@ function showConversation() {
 }
 
 function appendTurn(turn) {
-  const view = turnView(turn, () => retry(turn));
+  const view = turnView(turn, () => retry(turn), (rating, comment) => rate(turn, rating, comment));
   views.set(turn, view);
   log.append(...view.elements);
 }
@@ -147,6 +147,7 @@ function messagesFor(turn) {
 
 function takeChunk(answer, chunk) {
   const choice = chunk.choices?.[0];
+  if (typeof chunk.id === "string") answer.id = chunk.id;
   if (typeof choice?.delta?.content === "string") answer.content += choice.delta.content;
   if (choice?.finish_reason === "length") answer.truncated = true;
   if (chunk.fetchgate) takeDetails(answer, chunk.fetchgate);
@@ -157,6 +158,23 @@ function fail(answer, error) {
   if (!known) console.error(error);
   answer.status = "error";
   answer.error = { kind: known ? error.kind : "server", detail: error.detail ?? "", wait: error.wait ?? null };
+}
+
+/** Shows a rating at once, and takes it back if the server doesn't keep it. */
+async function rate(turn, rating, comment) {
+  const { answer } = turn;
+  const before = answer.feedback;
+  answer.feedback = { rating, comment, status: "sending", error: null };
+  updateTurn(turn);
+  try {
+    await sendFeedback({ id: answer.id, rating, comment, rater: raterId(), apiKey });
+    answer.feedback = { ...answer.feedback, status: "saved" };
+  } catch (error) {
+    if (!(error instanceof ApiError)) console.error(error);
+    answer.feedback = { ...before, status: "failed", error: { kind: error.kind ?? "server", detail: error.detail ?? "" } };
+  }
+  updateTurn(turn);
+  if (conversation.turns.includes(turn) && !running) saveConversation(conversation);
 }
 
 function stop() {

@@ -2,7 +2,9 @@
 // Storage can be switched off, full or hold anything: nothing here throws.
 
 const CONVERSATION_KEY = "fetchgate.conversation";
+const RATER_KEY = "fetchgate.rater";
 const STATUSES = ["done", "stopped", "error"];
+export const MAX_COMMENT_CHARS = 4000;
 
 /** kind is "localStorage" or "sessionStorage"; even naming a blocked storage can throw. */
 export function readItem(kind, key) {
@@ -29,7 +31,18 @@ export function newAnswer() {
   return {
     status: "streaming", content: "", action: null, reason: "",
     citations: null, usage: null, degraded: [], truncated: false, error: null,
+    // The id by which the server knows the answer, and what the reader thinks of it: idle, sending, saved or failed.
+    id: null, feedback: { rating: null, comment: "", status: "idle", error: null },
   };
+}
+
+/** Tells the readers of this page apart where they share an API key; random, and of no other use. */
+export function raterId() {
+  const kept = readItem("localStorage", RATER_KEY);
+  if (/^browser-[0-9a-f-]{36}$/.test(kept)) return kept;
+  const made = `browser-${newId()}`;
+  writeItem("localStorage", RATER_KEY, made);
+  return made;
 }
 
 export function saveConversation(conversation) {
@@ -76,6 +89,11 @@ function checkedAnswer(stored) {
   answer.content = text(stored.content);
   answer.error = answer.status === "error" ? checkedError(finished ? stored.error : { kind: "interrupted" }) : null;
   answer.truncated = stored.truncated === true;
+  answer.id = text(stored.id) || null;
+  if (["good", "bad"].includes(stored.feedback?.rating)) {
+    const comment = text(stored.feedback.comment).slice(0, MAX_COMMENT_CHARS);
+    answer.feedback = { rating: stored.feedback.rating, comment, status: "idle", error: null };
+  }
   takeDetails(answer, stored);
   return answer;
 }

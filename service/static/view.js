@@ -1,24 +1,26 @@
 // One turn of the conversation as elements: the question and the answer with all that belongs to it.
 
+import { feedbackView } from "./feedback.js";
 import { isWebAddress, make, numberCitations, outsideLink, showRichText } from "./richtext.js";
 import { formatNumber, hasText, t } from "./texts.js";
 
-/** Elements for a turn; update() shows its answer as it is now. onRetry asks the question again. */
-export function turnView(turn, onRetry) {
+/** Elements for a turn; update() shows its answer as it is now. onRetry asks the question again, onFeedback rates the answer. */
+export function turnView(turn, onRetry, onFeedback) {
   const question = make("article", "message user", [
     make("span", "visually-hidden", t("message.user")),
     make("div", "bubble", turn.question, { dir: "auto" }),
   ], { "data-testid": "message-user" });
   const answer = make("article", "message assistant", [], { "data-testid": "message-assistant" });
-  const update = answerUpdater(answer, turn, onRetry);
+  const update = answerUpdater(answer, turn, onRetry, onFeedback);
   update();
   return { elements: [question, answer], update };
 }
 
-function answerUpdater(article, turn, onRetry) {
+function answerUpdater(article, turn, onRetry, onFeedback) {
   const body = make("div", "body");
   const rest = make("div", "rest");
-  article.append(make("span", "visually-hidden", t("message.assistant")), body, rest);
+  const feedback = feedbackView(turn, onFeedback);
+  article.append(make("span", "visually-hidden", t("message.assistant")), body, rest, feedback.element);
   let shownRest = null;
   let shownStatus = null;
 
@@ -33,10 +35,11 @@ function answerUpdater(article, turn, onRetry) {
     }
     showBody(body, answer, (number) => showCitation(rest, number));
     // The rest is built anew only when it changes: an opened list stays open while text arrives.
-    const { content, ...others } = answer;
+    const { content, feedback: _, ...others } = answer;
     const key = JSON.stringify([others, content !== ""]);
     if (key !== shownRest) rest.replaceChildren(...restElements(answer, onRetry));
     shownRest = key;
+    feedback.update();
   };
 }
 

@@ -9,7 +9,7 @@ import pytest
 
 from chat.errors import LogError
 from chat.ports import ConversationLog, LoggedExchange
-from chat.types import Action, Decision, State, Turn, Usage
+from chat.types import Action, Decision, Refusal, State, Turn, Usage
 
 
 @pytest.fixture(params=["sql", "in_memory"])
@@ -26,14 +26,15 @@ def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Conversation
 
 
 def turn(
-    turn_id: str, *, owner: str = "alice", conversation: str = "c1", action: Action = Action.FETCH, mac: str | None = None
+    turn_id: str, *, owner: str = "alice", conversation: str = "c1", action: Action = Action.FETCH, mac: str | None = None,
+    refusal: Refusal | None = None,
 ) -> Turn:
     return Turn(
         id=turn_id, conversation_id=conversation, owner=owner, created_at=datetime(2026, 11, 20, tzinfo=UTC),
         query=f"query of {turn_id}", answer=f"answer of {turn_id}", state=State((), (), f"query of {turn_id}", None),
         decision=Decision(action, 1.0, 0.0, 1.0, "always", "a rule"), hits=(("a", 0.9), ("b", 0.5)), fetched=("a",),
         shown=("a", "z"), cited=("z",), usage=Usage(10, 5), counterfactuals=(), model="m", prompt_version="p", kb_version="k",
-        price=None, latency_ms={"total": 1.0}, finish_reason="stop", transcript_mac=mac,
+        price=None, latency_ms={"total": 1.0}, finish_reason="stop", transcript_mac=mac, refusal=refusal,
     )
 
 
@@ -59,6 +60,14 @@ def test_recent_gives_the_last_turns_oldest_first(log: ConversationLog) -> None:
     assert queries(log.recent("alice", "c1", limit=2)) == ["t2", "t3"]
     assert queries(log.recent("alice", "c1", limit=9)) == ["t1", "t2", "t3"]
     assert log.recent("alice", "c1", limit=0) == ()
+
+
+def test_a_refused_turn_is_found_by_its_transcript_and_is_none_of_the_last_turns(log: ConversationLog) -> None:
+    log.append(turn("t1"))
+    log.append(turn("t2", mac="m2", refusal=Refusal("output", "secrets", "patterns-1")))
+    log.append(turn("t3"))
+    assert queries(log.recent("alice", "c1", limit=2)) == ["t1", "t3"]
+    assert log.find_conversation("alice", "m2") == "c1"
 
 
 def test_conversations_do_not_mix(log: ConversationLog) -> None:

@@ -4,12 +4,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import uvicorn
 
+from chat.errors import LogError
+from chat.guard import Guard
 from chat.log.audit import AdminAct
+from chat.log.ratings import Rating, record_rating
+from chat.log.store import SqlConversationLog
 from chat.pipeline import TurnPipeline
 from chat.plan import PipelineConfig
 from chat.types import Action, Price
@@ -22,6 +27,7 @@ from kb.types import Faq
 from service.app import create_app
 from service.components import Components
 from service.edits import FaqEdits
+from service.feedback import Feedback
 from service.identity import TranscriptSigner
 from service.keys import HashedKey
 from service.server import AnnouncingServer
@@ -78,6 +84,15 @@ class Parts:
     acts: list[AdminAct] = field(default_factory=list)
     home: Home | None = None
     """Of a service that ran before; None: a new one."""
+    database: SqlConversationLog | None = None
+    """The log to keep turns and ratings in; None: turns are kept in memory, and ratings nowhere."""
+    guard: Guard | None = None
+    """None: nothing is refused."""
+
+
+def refuse_rating(rating: Rating) -> bool:
+    """What takes ratings where there is no database for them."""
+    raise LogError("expected a database for ratings, got a log in memory; start the service with one")
 
 
 @pytest.fixture
@@ -96,15 +111,17 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
         kb = LivingKb(HashEmbedder(), home)
         llm = chosen.llm or ScriptedLLM(chosen.answers)
         log, policy = InMemoryLog(), ScriptedPolicy(chosen.actions)
-        pipeline = TurnPipeline(retriever=kb, policy=policy, llm=llm, log=log, counter=WordCounter(),
-                                prices={"scripted": Price(1, None, 2, "USD", "test")}, config=chosen.config)
-        turns = ChatTurns(pipeline, log, TranscriptSigner(b"secret"), chosen.limits)
+        kept = chosen.database or log
+        pipeline = TurnPipeline(retriever=kb, policy=policy, llm=llm, log=kept, counter=WordCounter(),
+                                prices={"scripted": Price(1, None, 2, "USD", "test")}, config=chosen.config, guard=chosen.guard)
+        turns = ChatTurns(pipeline, kept, TranscriptSigner(b"secret"), chosen.limits)
 
         def check_log() -> None:
             if log.error is not None:
                 raise log.error
 
-        components = Components(turns, kb, FaqEdits(kb, chosen.acts.append), chosen.keys, {"log": check_log}, lambda: None,
+        feedback = Feedback(partial(record_rating, chosen.database) if chosen.database else refuse_rating)
+        components = Components(turns, kb, FaqEdits(kb, chosen.acts.append), feedback, chosen.keys, {"log": check_log}, lambda: None,
                                 chosen.max_body_bytes, ("*",))
         ready = threading.Event()
         address: list[str] = []

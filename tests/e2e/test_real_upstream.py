@@ -19,6 +19,10 @@ from chat.ports import Chunk
 from chat.prompt import PromptSettings, render_always_fetch
 from chat.types import Action, Message, PastTurn, Sampling, Turn
 from kb.source import read_faqs
+from reward.asking import ServerConfig
+from reward.judge import Case
+from reward.llm_judge import LLMJudge, LLMJudgeConfig
+from reward.rubric import render_case
 from service.wiring import SHIPPED_FAQS
 from tests.fakes import FakeRetriever, InMemoryLog, ScriptedPolicy
 from tests.real_service import real_service
@@ -124,6 +128,17 @@ def test_the_counterfactual_is_what_the_server_would_have_counted(upstream: str,
         assert turn.usage.source == "server"
     assert turns[0][0].saved_tokens == 0
     assert (turns[1][0].saved_tokens or 0) > 0
+
+
+def test_a_judge_that_babbles_gives_no_verdict_and_is_counted_all_the_same(upstream: str, model: Path) -> None:
+    cases = [Case("How much is the late fee?", (), FAQS[:2], f"It is {n} [late-fee].", ("late-fee",)) for n in range(3)]
+    config = LLMJudgeConfig(ServerConfig(str(model), upstream, max_tokens=24), concurrency=2)
+    judge = LLMJudge(config, prices={}, counter=OwnTokenizer(model))
+    words = asyncio.run(judge.asked(cases))
+    assert [(word.kind, word.verdict) for word in words] == [("missing", None)] * 3
+    assert [word.usage.input_tokens if word.usage else None for word in words] == [
+        OwnTokenizer(model).count(render_case(case)) for case in cases]
+    assert judge.judge(cases) == (None, None, None)
 
 
 def test_the_whole_service_over_a_real_server_passes_its_usage_on(

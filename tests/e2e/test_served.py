@@ -60,6 +60,16 @@ def test_the_logged_tokens_are_those_that_the_client_was_told(served: tuple[str,
     assert {other.baseline for other in turn.counterfactuals} == {"always_fetch", "paper"}
 
 
+def test_an_answer_is_rated_and_the_rating_exported(served: tuple[str, Path]) -> None:
+    url, folder = served
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="x") as sdk:
+        done = sdk.chat.completions.create(model="fetchgate", messages=[{"role": "user", "content": QUESTION}])
+        sdk.post("/feedback", body={"id": done.id, "rating": 5, "comment": "nhanh"}, cast_to=dict)
+    said = fetchgate(folder, "feedback", "export", "-", "--db", str(folder / "log.db"))
+    [rating] = [json.loads(line) for line in said.stdout.splitlines()]
+    assert (rating["id"], rating["rating"], rating["comment"], rating["owner"]) == (done.id, 5, "nhanh", "local")
+
+
 def test_kill_9_in_mid_stream_loses_no_answered_turn(tmp_path: Path, helpdesk_index: Path) -> None:
     with service_process(tmp_path, "--kb", str(helpdesk_index)) as (url, process, _):
         answered = [httpx.post(f"{url}/v1/chat/completions", timeout=60,

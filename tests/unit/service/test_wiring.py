@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from chat.errors import FilterError
+from chat.filters import PatternFilter
 from chat.pipeline import TurnFinished, TurnRequest
 from chat.prompt import PromptSettings
-from chat.types import Message, Turn
+from chat.types import Message, Refusal, Turn
 from kb.source import write_faqs
 from policy.checkpoint import PolicyRecord, save_policy
 from policy.decide import DecisionConfig, NetworkPolicy
 from policy.errors import CheckpointError
 from policy.rules import AlwaysFetch, EvidenceRule, NeverFetch
 from service.settings import DEFAULT_POLICY, Settings, read_settings
-from service.wiring import Chat, build_chat, build_policy, milvus_config, pipeline_config
+from service.wiring import Chat, build_chat, build_guard, build_policy, milvus_config, pipeline_config
 from tests.conversation import FAQS
 from tests.tiny_encoder import make_tiny_cross_encoder, make_tiny_encoder
 from tests.tiny_gate import STATES, tiny_gate
@@ -195,3 +197,47 @@ def test_where_milvus_is_comes_from_the_settings_or_from_who_asks() -> None:
 def test_more_exchanges_with_faqs_than_are_rendered_are_refused() -> None:
     with pytest.raises(ValueError, match="faq_turns: expected 0 to history_turns"):
         pipeline_config(read_settings(history_turns=1, faq_turns=2), None, KB)
+
+
+# What refuses
+
+
+def test_patterns_refuse_unless_they_are_turned_off_and_then_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="service.wiring"):
+        guard = build_guard(read_settings())
+    assert guard is not None
+    assert guard.version == PatternFilter().version
+    assert f"filter {guard.version}" in caplog.text
+    assert build_guard(read_settings(filter="off")) is None
+    assert "harmful queries are answered" in caplog.text
+
+
+def test_an_owners_words_and_contact_are_those_of_the_guard(tmp_path: Path) -> None:
+    words = tmp_path / "words.json"
+    words.write_text('{"texts": {"default": "No. {contact}"}, "rules": [{"category": "x", "where": "input", "patterns": ["dragon"]}]}')
+    guard = build_guard(read_settings(filter_words=words, filter_contact="Ask Ann."))
+    assert guard is not None
+    assert guard.reply(Refusal("input", "x", "v")) == "No. Ask Ann."
+    with pytest.raises(FilterError, match="check the path"):
+        build_guard(read_settings(filter_words=tmp_path / "none.json"))
+
+
+def test_a_model_stands_behind_the_patterns_and_must_be_named(tmp_path: Path) -> None:
+    guard = build_guard(read_settings(filter="moderations", filter_base_url="http://127.0.0.1:9/v1"))
+    assert guard is not None
+    assert guard.version == f"{PatternFilter().version}+moderations-omni-moderation-latest"
+    with pytest.raises(ValueError, match="FETCHGATE_FILTER_MODEL"):
+        build_guard(read_settings(filter="model"))
+    with pytest.raises(FilterError, match="expected a folder with model.safetensors"):
+        build_guard(read_settings(filter="model", filter_model=str(tmp_path)))
+
+
+@pytest.mark.asyncio
+async def test_the_chat_that_is_built_refuses_by_default(small: Settings) -> None:
+    chat = build_chat(small)
+    try:
+        turn = await ask(chat, "how can I clone a credit card")
+    finally:
+        chat.close()
+    assert turn.refusal is not None
+    assert (turn.refusal.where, turn.refusal.category) == ("input", "fraud")

@@ -133,7 +133,7 @@ def test_every_command_and_option_has_help() -> None:
     import typer
 
     group = typer.main.get_command(app)
-    assert sorted(group.commands) == ["audit", "export", "import", "show"]  # type: ignore[attr-defined]
+    assert sorted(group.commands) == ["audit", "export", "import", "label", "show"]  # type: ignore[attr-defined]
     for command in group.commands.values():  # type: ignore[attr-defined]
         assert command.help
         assert [parameter.name for parameter in command.params if not getattr(parameter, "help", None)] in ([], ["help"])

@@ -12,7 +12,7 @@ from chat.errors import LogError
 from chat.log import schema
 from chat.log.records import row_of, turn_of
 from chat.log.store import SqlConversationLog
-from chat.types import Action, Counterfactual, Decision, Evidence, Price, State, Turn, Usage
+from chat.types import Action, Counterfactual, Decision, Evidence, Price, Refusal, State, Turn, Usage
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 some = st.floats(allow_nan=False, allow_infinity=False).map(lambda x: x + 0.0)  # SQLite keeps no sign of a zero
@@ -45,8 +45,9 @@ turns = st.builds(
     model=text, prompt_version=text, kb_version=text,
     price=st.none() | st.builds(Price, some, st.none() | some, some, text, text),
     latency_ms=st.dictionaries(text, some, max_size=3),
-    finish_reason=st.sampled_from(["stop", "length", "cancelled", "error"]),
+    finish_reason=st.sampled_from(["stop", "length", "content_filter", "cancelled", "error"]),
     degraded=ids, background=st.booleans(), transcript_mac=st.none() | text,
+    refusal=st.none() | st.builds(Refusal, st.sampled_from(["input", "output"]), text, text),
 )
 
 

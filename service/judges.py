@@ -1,0 +1,58 @@
+"""Judges, and what writes the answers that they are shown, made from settings: `wiring.py` for `log label` and other commands.
+
+Leaves out choosing between judges (`evaluation/judges.py`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chat.ports import Retriever, TokenCounter
+from chat.prices import BUNDLED, load_prices
+from chat.tokens import TiktokenCounter
+from evaluation.logged_arms import Answering
+from kb.embedder import Embedder
+from kb.milvus_kb import MilvusKb
+from kb.rerank import CrossEncoderReranker, RerankedRetriever
+from reward.asking import ServerConfig
+from reward.judgements import JudgementCache
+from reward.llm_judge import LLMJudge, LLMJudgeConfig
+from service.settings import Settings
+from service.wiring import Track, build_kb, build_llm, build_policy, no_bar, pipeline_config
+
+CACHE = "judgements.db"
+"""In the data folder: what LLM judges said, by content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """What labelling stands on."""
+
+    answering: Answering
+    embedder: Embedder
+    """The knowledge base's."""
+    close: Callable[[], None]
+    """Gives the knowledge base back."""
+
+
+def build_labelling(settings: Settings, track: Track = no_bar) -> Labelling:
+    """Knowledge base, LLM and prompt setting as they serve. Raises: KbError, ChatError, PolicyError, ValueError that say what to mend."""
+    _, record = build_policy(settings)
+    embedder, kb = build_kb(settings, track)
+    counter = TiktokenCounter()
+    retriever: Retriever = RerankedRetriever(kb, CrossEncoderReranker(settings.reranker)) if settings.reranker else kb
+    answering = Answering(retriever, build_llm(settings, embedder, counter), counter, pipeline_config(settings, record, kb.version))
+    return Labelling(answering, embedder, kb.close if isinstance(kb, MilvusKb) else _nothing)
+
+
+def build_llm_judge(
+    settings: Settings, counter: TokenCounter, *, votes: int = 1, concurrency: int = 8, budget: float | None = None
+) -> LLMJudge:
+    """The LLM judge that the settings describe, with its cache in the data folder. Raises: JudgeError, ChatError that say what to mend."""
+    server = ServerConfig(settings.judge_model, settings.judge_base_url or None, settings.judge_api_key.get_secret_value())
+    config = LLMJudgeConfig(server, votes, concurrency, budget)
+    prices = load_prices(settings.prices or BUNDLED)
+    return LLMJudge(config, prices=prices, counter=counter, cache=JudgementCache(settings.data_dir / CACHE))
+
+
+def _nothing() -> None:
+    """What a knowledge base on this machine needs at the end."""
