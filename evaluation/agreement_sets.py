@@ -84,23 +84,14 @@ def replayed_set(sessions: Sequence[Session], world: World, name: str, progress:
     cases: list[LabelledCase] = []
     for replay in replays(sessions, replace(world, judge=heard)):
         for position, turn in enumerate(replay.session.turns):
-            found = _found(replay.session, position, world)
             for action in replay.choices(position):
                 replay.arm((Action.FETCH,) * position, action)
                 case, verdict = heard.last
                 if verdict is not None:
-                    cases.append(LabelledCase(replace(case, found=found), verdict.good, replay.session.id, turn.kind))
+                    cases.append(LabelledCase(case, verdict.good, replay.session.id, turn.kind))
         if progress is not None:
             progress(1)
     return LabelledSet(name, f"gold:{world.judge.version}", _hash(cases), tuple(cases))
-
-
-def _found(session: Session, position: int, world: World) -> tuple[Faq, ...]:
-    """What the turn's search finds: what a fetch shows, and a judge may see of a turn that skipped."""
-    previous = session.turns[position - 1].query if position and world.config.search_previous else None
-    hits = world.retriever.search(session.turns[position].query, k=world.config.prompt.k, min_similarity=world.config.min_similarity,
-                                  previous=previous)
-    return tuple(hit.faq for hit in hits)
 
 
 def human_set(answers: Sequence[RatedAnswer], *, good_from: int = GOOD_FROM, name: str = "mtrag-human") -> LabelledSet:

@@ -51,7 +51,7 @@ def numbered_sessions(path: Path) -> Iterator[tuple[int, PlainSession]]:
     """`read_sessions` with the line of each; nothing more is given once a record was bad."""
     first_line: dict[str, int] = {}
     errors: list[str] = []
-    for line, text in _lines(path):
+    for line, text in numbered_lines(path):
         try:
             session = _session(text)
             if session.id in first_line:
@@ -83,7 +83,8 @@ def _turn_object(turn: PlainTurn) -> dict[str, object]:
     return {"query": turn.query, **answer, "gold": gold, "kind": turn.kind, **turn.extra}
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a file that aren't blank, each with its number. Raises: SessionFileError."""
     try:
         with path.open(encoding="utf-8-sig", newline="\n") as file:
             yield from ((number, text) for number, text in enumerate(file, 1) if text.strip())
@@ -94,12 +95,17 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise SessionFileError(f"{path}: can't be read ({error.strerror}); check the path and its permissions") from error
 
 
-def _session(text: str) -> PlainSession:
-    """One line as a session. Raises: ValueError that begins with the field's name."""
+def parsed(text: str) -> object:
+    """What a line says in JSON. Raises: ValueError."""
     try:
-        record = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"expected one JSON object, got text that doesn't parse ({error})") from error
+
+
+def _session(text: str) -> PlainSession:
+    """One line as a session. Raises: ValueError that begins with the field's name."""
+    record = parsed(text)
     if not isinstance(record, dict):
         raise ValueError(f"expected one JSON object, got {type(record).__name__}")
     said = record.get("turns")

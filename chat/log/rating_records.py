@@ -5,13 +5,13 @@
 Fields that aren't named here are ignored; one that is null is as good as absent. Leaves out storage (`ratings.py`).
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
 from chat.errors import SessionFileError
+from chat.log.plain import numbered_lines, parsed
 from chat.log.ratings import MAX_COMMENT_CHARS, RaterRole, Rating, unknown_turns
 from chat.log.schema import IMPORT_OWNER
 from chat.log.store import SqlConversationLog
@@ -62,9 +62,9 @@ def read_ratings(path: Path, log: SqlConversationLog, *, rater: str | None, now:
     """
     found: list[tuple[int, Rating]] = []
     errors: list[tuple[int, str]] = []
-    for line, text in _lines(path):
+    for line, text in numbered_lines(path):
         try:
-            found.append((line, rating_of(_parsed(text), owner=IMPORT_OWNER, role="expert", rater=rater, now=now)))
+            found.append((line, rating_of(parsed(text), owner=IMPORT_OWNER, role="expert", rater=rater, now=now)))
         except ValueError as error:
             errors.append((line, str(error)))
     ids = list(dict.fromkeys(turn_id for _, rating in found for turn_id in (rating.turn_id, *rating.ranking)))
@@ -136,24 +136,6 @@ def _time(value: object, now: datetime) -> datetime:
     if told is None or told.utcoffset() is None:
         raise ValueError(f"created_at: expected an ISO 8601 time with its zone, got {_kind(value)}")
     return told
-
-
-def _parsed(text: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"expected one JSON object, got text that doesn't parse ({error})") from error
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            yield from ((number, text) for number, text in enumerate(file, 1) if text.strip())
-    except UnicodeDecodeError as error:
-        raise SessionFileError(f"{path}: expected UTF-8 text, got byte {error.object[error.start]:#x}; save the file as UTF-8") \
-            from error
-    except OSError as error:
-        raise SessionFileError(f"{path}: can't be read ({error.strerror}); check the path and its permissions") from error
 
 
 def _kind(value: object) -> str:
