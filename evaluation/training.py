@@ -16,7 +16,7 @@ from chat.plan import PipelineConfig
 from chat.prompt import PromptSettings
 from evaluation.card import model_card
 from evaluation.certify import Certificate
-from evaluation.datasets import Session
+from evaluation.datasets import TRAINING_SPLITS, Session
 from evaluation.errors import EvaluationError
 from evaluation.frugal import frugal, sweep
 from evaluation.gate import figures, measure
@@ -37,7 +37,6 @@ from reward.judge import Judge
 from reward.shaping import BudgetRewards, FixedRewards, budget_rewards, fixed_rewards, preset, unsafe_at_floor
 
 Report = Callable[[Epoch], None]
-SPLITS = ("train", "dev", "calibration")
 COLUMN = "column"
 """Preset of rewards that stand in the sessions themselves."""
 
@@ -110,8 +109,9 @@ def prepared(data: GateData, config: GateConfig, progress: Callable[[int], None]
     chosen = chosen or frugal(sweep(data.dev, data.world))
     prompt = config.prompt or chosen
     world = _served(data.world, prompt, config)
-    graphs, tokens = {}, {}
-    for split in SPLITS:
+    graphs: dict[str, StateGraph] = {}
+    tokens: dict[str, Floats] = {}
+    for split in TRAINING_SPLITS:
         sessions: tuple[Session, ...] = getattr(data, split)
         graphs[split] = state_graph(replays(sessions, world), progress)
         tokens[split] = _baseline_tokens(graphs[split], sessions, with_setting(data.world, chosen))
@@ -230,14 +230,14 @@ def _claim(found: Certificate) -> SkipCertificate | None:
 
 def _hashes(data: GateData) -> dict[str, str]:
     """What it was trained on."""
-    found = {split: hashlib.sha256(repr(getattr(data, split)).encode()).hexdigest() for split in SPLITS}
+    found = {split: hashlib.sha256(repr(getattr(data, split)).encode()).hexdigest() for split in TRAINING_SPLITS}
     return found | {"knowledge_base": data.retriever.version, "judge": (data.judge or data.world.judge).version}
 
 
 def _judged(data: GateData, judge: Judge, world: World) -> dict[str, StateGraph]:
     """The states of every split with the judge's verdicts in place of the labels'."""
-    known = foreseen(judge, [session for split in SPLITS for session in getattr(data, split)], world)
-    return {split: state_graph(replays(getattr(data, split), replace(world, judge=known))) for split in SPLITS}
+    known = foreseen(judge, [session for split in TRAINING_SPLITS for session in getattr(data, split)], world)
+    return {split: state_graph(replays(getattr(data, split), replace(world, judge=known))) for split in TRAINING_SPLITS}
 
 
 def _trusted(data: GateData, judged: Mapping[str, StateGraph], labelled: Mapping[str, StateGraph]) -> Trust:

@@ -6,18 +6,17 @@ Leaves out choosing between judges (`evaluation/judges.py`).
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chat.ports import Retriever, TokenCounter
+from chat.ports import TokenCounter
 from chat.prices import BUNDLED, load_prices
 from chat.tokens import TiktokenCounter
 from evaluation.logged_arms import Answering
 from kb.embedder import Embedder
 from kb.milvus_kb import MilvusKb
-from kb.rerank import CrossEncoderReranker, RerankedRetriever
 from reward.asking import ServerConfig
 from reward.judgements import JudgementCache
 from reward.llm_judge import LLMJudge, LLMJudgeConfig
 from service.settings import Settings
-from service.wiring import Track, build_kb, build_llm, build_policy, no_bar, pipeline_config
+from service.wiring import Track, build_kb, build_llm, build_policy, no_bar, pipeline_config, reranked
 
 CACHE = "judgements.db"
 """In the data folder: what LLM judges said, by content."""
@@ -39,8 +38,8 @@ def build_labelling(settings: Settings, track: Track = no_bar) -> Labelling:
     _, record = build_policy(settings)
     embedder, kb = build_kb(settings, track)
     counter = TiktokenCounter()
-    retriever: Retriever = RerankedRetriever(kb, CrossEncoderReranker(settings.reranker)) if settings.reranker else kb
-    answering = Answering(retriever, build_llm(settings, embedder, counter), counter, pipeline_config(settings, record, kb.version))
+    llm, config = build_llm(settings, embedder, counter), pipeline_config(settings, record, kb.version)
+    answering = Answering(reranked(kb, settings, None), llm, counter, config)
     return Labelling(answering, embedder, kb.close if isinstance(kb, MilvusKb) else _nothing)
 
 

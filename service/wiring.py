@@ -88,7 +88,7 @@ def build_chat(settings: Settings, track: Track = no_bar) -> Chat:
     counter = TiktokenCounter()
     llm = build_llm(settings, embedder, counter)
     rewriter = _build_rewriter(settings, llm, counter)
-    retriever = _reranked(kb, settings, record)
+    retriever = reranked(kb, settings, record)
     guard = build_guard(settings)
     log = SqlConversationLog(database(settings))
     pipeline = TurnPipeline(retriever=retriever, policy=policy, llm=llm, log=log, counter=counter, prices=prices,
@@ -242,7 +242,7 @@ def _build_rewriter(settings: Settings, llm: LLMClient, counter: TiktokenCounter
     return Rewriter(llm, counter, settings.rewrite_timeout)
 
 
-def _reranked(kb: EditableKb, settings: Settings, record: PolicyRecord | None) -> Retriever:
+def reranked(kb: EditableKb, settings: Settings, record: PolicyRecord | None) -> Retriever:
     """The knowledge base as turns search it."""
     if not settings.reranker:
         return kb
