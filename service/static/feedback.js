@@ -15,14 +15,19 @@ export function feedbackView(turn, onFeedback) {
   const parts = feedbackParts();
   const { thumbs, toggle, form, comment } = parts;
   const current = () => turn.answer.feedback;
+  let waiting = null; // said while another rating is on its way: the last of these goes next
+  const send = (rating, text) => {
+    if (current().status === "sending") waiting = [rating, text];
+    else onFeedback(rating, text);
+  };
   for (const [rating, button] of Object.entries(thumbs)) {
     button.addEventListener("click", () => {
-      if (current().rating === rating || current().status === "sending") return;
+      if (current().rating === rating && !waiting) return;
       if (rating === "bad" && form.hidden) {
         comment.value = current().comment;
         open(parts, true);
       }
-      onFeedback(rating, current().comment);
+      send(rating, current().comment);
     });
   }
   toggle.addEventListener("click", () => {
@@ -32,9 +37,8 @@ export function feedbackView(turn, onFeedback) {
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    if (current().status === "sending") return;
     parts.submitted = true;
-    onFeedback(current().rating, comment.value.trim());
+    send(waiting?.[0] ?? current().rating, comment.value.trim());
   });
   form.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || event.isComposing) return;
@@ -42,7 +46,14 @@ export function feedbackView(turn, onFeedback) {
     open(parts, false);
     toggle.focus();
   });
-  return { element: parts.element, update: () => show(parts, turn.answer) };
+  const update = () => {
+    const next = waiting;
+    if (next && current().status !== "sending") {
+      waiting = null;
+      onFeedback(...next);
+    } else show(parts, turn.answer);
+  };
+  return { element: parts.element, update };
 }
 
 /** Whether an answer can be rated: it is whole or was stopped, and the server knows it. */
@@ -103,7 +114,6 @@ function show(parts, answer) {
   }
   if (status !== "sending") parts.submitted = false;
   if (rating === null) open(parts, false);
-  form.querySelector("button").setAttribute("aria-disabled", String(status === "sending"));
   said.className = status === "failed" ? "said failed" : "said";
   said.textContent = words(status, error);
 }

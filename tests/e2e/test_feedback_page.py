@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from chat.log.ratings import latest, ratings
 from chat.log.store import SqlConversationLog
@@ -87,6 +87,22 @@ def test_the_keyboard_alone_rates_and_comments(service: Service, log: SqlConvers
     page.keyboard.press("Enter")
     expect(page.get_by_test_id("feedback-comment")).to_be_hidden()
     assert [(rating.good, rating.comment) for rating in latest(ratings(log))] == [(False, "wrong fee")]
+
+
+def test_what_is_said_while_a_rating_is_on_its_way_goes_after_it(service: Service, log: SqlConversationLog, visit: Visit) -> None:
+    page = answered(visit(service))
+    held: list[Route] = []
+    page.route("**/v1/feedback", lambda route: held.append(route), times=1)
+    page.get_by_test_id("feedback-good").click()
+    expect(page.get_by_test_id("feedback-said")).to_have_text("Saving…")
+    page.get_by_test_id("feedback-bad").click()
+    page.get_by_label("What could be better").fill("wrong fee")
+    page.get_by_test_id("feedback-send").click()
+    assert len(held) == 1, "one at a time, in order"
+    held[0].continue_()
+    expect(page.get_by_test_id("feedback-comment")).to_be_hidden()
+    assert [(rating.good, rating.comment) for rating in ratings(log)] == [(True, None), (False, "wrong fee")]
+    expect(page.get_by_test_id("feedback-bad")).to_have_attribute("aria-pressed", "true")
 
 
 def test_a_rating_that_is_not_stored_is_taken_back_and_said(service: Service, log: SqlConversationLog, visit: Visit) -> None:
