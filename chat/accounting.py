@@ -8,11 +8,28 @@ the saving of a policy as a whole; this is the saving of a turn, given what happ
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 
 from chat.plan import Plan
 from chat.ports import TokenCounter
 from chat.prompt import PromptSettings, render_always_fetch
 from chat.types import Counterfactual, Usage
+
+FRUGAL = "frugal"
+"""The cheapest always-fetch setting that is as good as any (docs/metrics.md), where the policy's record names it."""
+REPEATS, ONE_FAQ, NO_HISTORY_FAQS, NO_FAQS = "repeats", "one_faq", "no_history_faqs", "no_faqs"
+
+
+def alternatives(serving: PromptSettings) -> Mapping[str, PromptSettings]:
+    """Simpler ways to save than a gate, beside which a report puts it: always-fetch settings that differ from the serving one in one thing.
+
+    `no_faqs` fetches nothing at all: it is what a prompt costs besides its FAQs.
+    """
+    return {
+        REPEATS: replace(serving, repeats=True), ONE_FAQ: replace(serving, k=min(1, serving.k)),
+        NO_HISTORY_FAQS: replace(serving, history_faqs="none"), NO_FAQS: replace(serving, k=0, history_faqs="none"),
+    }
 
 
 def usage_of(plan: Plan, answer: str, counted: Usage | None, counter: TokenCounter) -> Usage:
@@ -39,9 +56,13 @@ def counterfactuals(
     hits = [hit.faq for hit in plan.hits]
     actual = counter.count(plan.prompt.messages)
 
-    def under(name: str, setting: PromptSettings) -> Counterfactual:
+    @cache
+    def counted(setting: PromptSettings) -> int:
         prompt = render_always_fetch(setting, plan.history, hits, plan.dialogue.query, operator=plan.dialogue.operator)
-        local = counter.count(prompt.messages)
+        return counter.count(prompt.messages)
+
+    def under(name: str, setting: PromptSettings) -> Counterfactual:
+        local = counted(setting)
         if plan.static is not None:  # no LLM was called: its whole prompt is saved, and an answer about as long
             return Counterfactual(name, local, counter.count_text(answer), "static_answer")
         if usage.source == "none":  # the LLM was down, and would have been down for this prompt too

@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from chat.dialogue import Dialogue, past_turns, read_dialogue
 from chat.errors import LogError
+from chat.holdback import HELD_BACK, is_held_back
 from chat.ports import ConversationLog, LoggedExchange, Policy, Retriever
 from chat.prompt import PAPER, PromptSettings, faqs_in_history, render
 from chat.types import Action, Decision, Evidence, Message, PastTurn, Prompt, State
@@ -55,6 +56,8 @@ class PipelineConfig:
     """Whether a query in mid-conversation is searched for together with the one before as well as alone."""
     calibrated_static: bool = False
     """Whether an FAQ answers by itself where the knowledge base's calibration lets it."""
+    holdback: float = 0.0
+    """Share of conversations in which every turn fetches and no FAQ answers by itself, to compare the others with; in [0, 1]."""
 
     @property
     def hits(self) -> int:
@@ -107,8 +110,9 @@ class TurnPlanner:
         hits = self._search(dialogue, standalone, degraded)
         clock.end("retrieve")
         state = self._state(dialogue.query, history, hits, degraded)
-        static = static_faq(hits, self._config, began=not dialogue.exchanges)
-        decision = self._decide(state, static, degraded)
+        held_back = is_held_back(conversation_id, self._config.holdback)
+        static = None if held_back else static_faq(hits, self._config, began=not dialogue.exchanges)
+        decision = HELD_BACK if held_back else self._decide(state, static, degraded)
         clock.end("decide")
         prompt = self._prompt(dialogue, history, hits, decision, static)
         clock.end("prompt")

@@ -35,7 +35,7 @@ class PromptSettings:
     """How much the prompt holds; the same in every arm of a comparison. Defaults are MEASURES.md's `paper`."""
 
     k: int = 3
-    """FAQs added by a fetch."""
+    """FAQs added by a fetch; 0 is for comparison alone: what is left of a prompt without any."""
     history_turns: int = 2
     """Past exchanges that are rendered."""
     history_faqs: HistoryFaqs = "all"
@@ -46,8 +46,8 @@ class PromptSettings:
     """Whether a fetched FAQ that stands in the prompt already is shown again."""
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise ValueError(f"k: expected at least 1, got {self.k}")
+        if self.k < 0:
+            raise ValueError(f"k: expected 0 or more, got {self.k}")
         if self.history_turns < 0:
             raise ValueError(f"history_turns: expected 0 or more, got {self.history_turns}")
         if self.faq_turns is not None and not 0 <= self.faq_turns <= self.history_turns:

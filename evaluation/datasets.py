@@ -25,6 +25,8 @@ HELPDESK_FAQS = Path(__file__).parent.parent / "kb" / "data" / "helpdesk" / "faq
 """The knowledge base that the help desk's labels are about."""
 HELPDESK_ENCODER = HELPDESK_FAQS.with_name("encoder")
 """Tuned to it (`helpdesk_encoder.py`)."""
+HELPDESK_INDEX = HELPDESK_FAQS.with_name("index")
+"""The knowledge base, embedded by it."""
 HELPDESK_QUERIES = HELPDESK / "queries.jsonl"
 CALIBRATION_QUERIES = HELPDESK / "calibration" / "queries.jsonl"
 """For thresholds alone, as the conversations beside them."""

@@ -1,4 +1,4 @@
-"""The help desk's own encoder and calibration, which ship: made by `python -m evaluation.helpdesk_encoder`.
+"""The help desk's own encoder, index and calibration, which ship: made by `python -m evaluation.helpdesk_encoder`.
 
 The written queries train the encoder, together with the FAQs' paraphrases; no conversation does, since gates learn from the train
 conversations what retrieval finds for queries that it doesn't know. The calibration split's queries calibrate it, and its conversations the
@@ -9,7 +9,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.datasets import CALIBRATION_QUERIES, HELPDESK_ENCODER, HELPDESK_FAQS, HELPDESK_QUERIES, conversation_queries, read_helpdesk
+from evaluation.datasets import (
+    CALIBRATION_QUERIES,
+    HELPDESK_ENCODER,
+    HELPDESK_FAQS,
+    HELPDESK_INDEX,
+    HELPDESK_QUERIES,
+    conversation_queries,
+    read_helpdesk,
+)
 from kb.calibrate import BUDGET, CALIBRATION, calibrate, save_calibration, search_all
 from kb.embedder import DEFAULT_MODEL, EmbedderConfig, load_embedder
 from kb.finetune import finetune, train_config
@@ -22,9 +30,10 @@ SEED = 0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, calibrate, write both beside the FAQs."""
-    parser = argparse.ArgumentParser(description="Make the help desk's encoder and calibration anew.")
-    parser.add_argument("--out", type=Path, default=HELPDESK_ENCODER, help="folder of the encoder; the calibration is written beside it")
+    """Train, embed, calibrate, write all three beside the FAQs."""
+    parser = argparse.ArgumentParser(description="Make the help desk's encoder, index and calibration anew.")
+    parser.add_argument("--out", type=Path, default=HELPDESK_ENCODER,
+                        help="folder of the encoder; index and calibration are written beside it")
     parser.add_argument("--calibrate-only", action="store_true", help="leave the encoder as it is")
     parser.add_argument("--budget", type=float, default=BUDGET)
     parser.add_argument("--seed", type=int, default=SEED)
@@ -35,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     examples, dev = divided(faqs, training, seed=options.seed)
     if not options.calibrate_only:
         print(finetune(DEFAULT_MODEL, examples, dev, options.out, train_config("projection", seed=options.seed)))
-    retriever = FaqRetriever.build(load_embedder(EmbedderConfig(str(options.out))), faqs)
+    config = EmbedderConfig(str(options.out))
+    retriever = FaqRetriever.build(load_embedder(config), faqs)
+    retriever.save(options.out.with_name(HELPDESK_INDEX.name), model=f"kb/data/helpdesk/{options.out.name}", max_tokens=config.max_tokens)
     conversations = [query for query in conversation_queries(read_helpdesk("calibration"), ids) if query.previous]
     found = calibrate(search_all(retriever, [*held, *conversations]), retriever.version, budget=options.budget, seed=options.seed)
     save_calibration(options.out.with_name(CALIBRATION), found)

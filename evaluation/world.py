@@ -5,7 +5,7 @@ from pathlib import Path
 
 from chat.plan import PipelineConfig
 from chat.tokens import TiktokenCounter
-from evaluation.datasets import HELPDESK_ENCODER, HELPDESK_FAQS, Session
+from evaluation.datasets import HELPDESK_ENCODER, HELPDESK_FAQS, HELPDESK_INDEX, Session
 from evaluation.embedding import RememberingEmbedder
 from evaluation.rollout import World
 from kb.calibrate import CALIBRATION, read_calibration
@@ -24,11 +24,13 @@ def load_knowledge(kb: Path | None, faqs: Path | None = None) -> tuple[Embedder,
     """An index folder, or an FAQ file that is indexed now; the help desk that ships, with its own encoder, when neither is given."""
     if kb is not None:
         return open_folder(kb, RememberingEmbedder)
-    shipped = faqs is None or faqs.resolve() == HELPDESK_FAQS.resolve()
-    embedder = RememberingEmbedder(load_embedder(EmbedderConfig(str(HELPDESK_ENCODER)) if shipped else EmbedderConfig()))
-    retriever = FaqRetriever.build(embedder, read_faqs(faqs or HELPDESK_FAQS))
-    retriever.adopt(read_calibration(HELPDESK_FAQS.with_name(CALIBRATION)) if shipped else None)
-    return embedder, retriever
+    if faqs is None or faqs.resolve() == HELPDESK_FAQS.resolve():
+        embedder = RememberingEmbedder(load_embedder(EmbedderConfig(str(HELPDESK_ENCODER))))
+        retriever = FaqRetriever.load(HELPDESK_INDEX, embedder)
+        retriever.adopt(read_calibration(HELPDESK_FAQS.with_name(CALIBRATION)))
+        return embedder, retriever
+    embedder = RememberingEmbedder(load_embedder(EmbedderConfig()))
+    return embedder, FaqRetriever.build(embedder, read_faqs(faqs))
 
 
 def make_world(embedder: Embedder, retriever: FaqRetriever, *, reader: ReaderName = "ideal", gold: Gold = "any", seed: int = 0,

@@ -43,6 +43,8 @@ class Home:
     """Read with every state; void for another version."""
     source: Path | None = None
     """The FAQ file whose index the folder keeps; None: the folder is what others change."""
+    shipped: Path | None = None
+    """An index folder of that file to begin from, where none is kept yet; only read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +175,14 @@ class LivingKb:
 
     def _kept(self) -> FaqRetriever | None:
         """The index of the FAQ file as it was when last served, to spare embedding what is the same; None: there is none of use."""
-        if not (self._home.folder / MANIFEST).exists():
-            return None
-        try:
-            return FaqRetriever.load(self._home.folder, self._embedder)
-        except IndexFolderError as error:
-            logger.warning("the kept index is of no use and is made anew: %s", error)
-            return None
+        for folder in (self._home.folder, self._home.shipped):
+            if folder is None or not (folder / MANIFEST).exists():
+                continue
+            try:
+                return FaqRetriever.load(folder, self._embedder)
+            except IndexFolderError as error:
+                logger.warning("the index in %s is of no use, and is passed over: %s", folder, error)
+        return None
 
     def _save(self, new: FaqRetriever, stamp: Stamp) -> Stamp:
         """Save a state that was made of what has this stamp; the stamp of what is saved."""

@@ -90,6 +90,9 @@ class Settings(BaseSettings):
     fallback_threshold: float | None = Field(None, ge=-1, le=1, description="Similarity from which an FAQ stands in when the LLM fails.")
     evidence_threshold: float | None = Field(None, ge=-1, le=1, description="Similarity below which the evidence policy skips.")
 
+    holdback: float = Field(0.05, ge=0, le=1, description="Share of conversations in which every turn fetches, by a hash of their id: what "
+                            "the others save, and whether their answers are as good, is measured against these. 0: none.")
+
     max_body_bytes: int = Field(16 * 2**20, ge=1024, description="Largest request body.")
     max_query_chars: int = Field(32_000, ge=1, description="Longest last message.")
     max_concurrent_turns: int = Field(64, ge=1, description="Turns answered at once; more are told to try again.")

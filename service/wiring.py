@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
+from chat.accounting import FRUGAL, alternatives
 from chat.errors import ChatError
 from chat.filter_rules import BUNDLED as BUNDLED_RULES
 from chat.filter_rules import read_rules
@@ -22,7 +23,7 @@ from chat.pipeline import TurnPipeline
 from chat.plan import PipelineConfig
 from chat.ports import LLMClient, Policy, Retriever
 from chat.prices import BUNDLED, load_prices
-from chat.prompt import INSTRUCTIONS, POST_PROMPT, PromptSettings
+from chat.prompt import INSTRUCTIONS, PAPER, POST_PROMPT, PromptSettings
 from chat.rewrite import Rewriter
 from chat.tokens import TiktokenCounter
 from kb.calibrate import CALIBRATION
@@ -53,6 +54,8 @@ SHIPPED = Path(__file__).parent.parent / "kb" / "data" / "helpdesk"
 SHIPPED_FAQS = SHIPPED / "faqs.jsonl"
 SHIPPED_ENCODER = SHIPPED / "encoder"
 """Tuned to the FAQs that ship, and used for these alone."""
+SHIPPED_INDEX = SHIPPED / "index"
+"""Of these FAQs by that encoder, so that a first start needn't embed them."""
 SHIPPED_CALIBRATION = SHIPPED / CALIBRATION
 
 
@@ -149,7 +152,8 @@ def _local_kb(settings: Settings, track: Track) -> tuple[Embedder, LivingKb]:
     home = Home(folder, config,
                 # by the file alone: edits outlive a change of encoder
                 kept / f"{_short_hash(str(source))}.{JOURNAL}",
-                SHIPPED_CALIBRATION if shipped else folder / CALIBRATION, source)
+                SHIPPED_CALIBRATION if shipped else folder / CALIBRATION, source,
+                SHIPPED_INDEX if shipped and settings.runtime == "torch" else None)
     return embedder, LivingKb(embedder, home, partial(track, "embedding passages"))
 
 
@@ -197,9 +201,11 @@ def pipeline_config(settings: Settings, record: PolicyRecord | None, kb_version:
     elif record is not None and (prompt, calibrated) != (record.prompt, record.static):
         logger.warning("policy %s was trained for %s with static answers %s, and the settings say %s with static answers %s: its "
                        "certificate isn't about that", record.version, record.prompt, _on(record.static), prompt, _on(calibrated))
-    return PipelineConfig(prompt=prompt, min_similarity=settings.min_similarity, static_threshold=settings.static_threshold,
+    frugal = {} if record is None else {FRUGAL: record.frugal}
+    return PipelineConfig(prompt=prompt, baselines={"paper": PAPER, **frugal, **alternatives(prompt)},
+                          min_similarity=settings.min_similarity, static_threshold=settings.static_threshold,
                           fallback_threshold=settings.fallback_threshold, calibrated_static=calibrated,
-                          search_previous=settings.search_previous)
+                          search_previous=settings.search_previous, holdback=settings.holdback)
 
 
 def _on(static: bool) -> str:

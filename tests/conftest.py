@@ -12,6 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 for name in [name for name in os.environ if name.startswith(("FETCHGATE_", "OPENAI_"))]:
     del os.environ[name]
+os.environ["FETCHGATE_HOLDBACK"] = "0"  # or one conversation in twenty would not be the policy's
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background ignores Ctrl-C, and programs it starts would too
 
 ROOT = Path(__file__).parent.parent

@@ -65,7 +65,7 @@ def service_process(
     process = subprocess.Popen(
         [*command, "serve", "--port", "0", *options], cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace",
-        env={**inherited, **offline, "FETCHGATE_DATA_DIR": str(tmp_path), **(env or {})},
+        env={**inherited, **offline, "FETCHGATE_HOLDBACK": "0", "FETCHGATE_DATA_DIR": str(tmp_path), **(env or {})},
     )
     assert process.stderr is not None
     said = _Said(process.stderr)

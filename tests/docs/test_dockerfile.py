@@ -173,7 +173,7 @@ def test_the_same_steps_in_a_clean_environment_give_a_service_that_answers_with_
     environment = image_environment(places)
     fetchgate = str(Path(places["/venv"]) / "bin" / json.loads(LAST["CMD"].text)[0])
     key, hashed = create_key(fetchgate, environment)
-    settings = {**environment, "FETCHGATE_API_KEYS": hashed}
+    settings = {**environment, "FETCHGATE_API_KEYS": hashed, "FETCHGATE_HOLDBACK": "0"}
     with real_service(Path(places["/data"]), env=settings, command=[fetchgate]) as announced:
         port = announced.rpartition(":")[2]
         assert announced == f"http://0.0.0.0:{port}", "inside a container, loopback would be reached by nobody"

@@ -12,7 +12,9 @@ import pytest
 from evaluation.datasets import (
     CALIBRATION_QUERIES,
     HELPDESK,
+    HELPDESK_ENCODER,
     HELPDESK_FAQS,
+    HELPDESK_INDEX,
     HELPDESK_QUERIES,
     LabelledTurn,
     Session,
@@ -20,7 +22,10 @@ from evaluation.datasets import (
     read_helpdesk,
 )
 from evaluation.diversity import Diversity, diversity, language_share, sample, session_lengths, words
+from kb.embedder import EmbedderConfig, load_embedder
+from kb.index import passages
 from kb.queries import LabelledQuery, read_queries
+from kb.retriever import FaqRetriever
 from kb.source import read_faqs
 from tests.conftest import ROOT
 
@@ -240,3 +245,15 @@ def test_the_readme_counts_the_queries_that_are_there(queries: dict[Path, tuple[
 
 def test_the_manifest_lies_beside_the_splits() -> None:
     assert {path.name for path in Path(HELPDESK).iterdir()} == {"README.md", "manifest.json", "queries.jsonl", *SPLITS}
+
+
+def test_the_index_that_ships_is_of_the_faqs_and_the_encoder_that_ship() -> None:
+    """It is made anew by `python -m evaluation.helpdesk_encoder --calibrate-only`."""
+    embedder = load_embedder(EmbedderConfig(str(HELPDESK_ENCODER)))
+    shipped = FaqRetriever.load(HELPDESK_INDEX, embedder)  # which refuses another encoder's
+    assert shipped.faqs == read_faqs(HELPDESK_FAQS)
+    for faq in shipped.faqs[::12]:
+        texts = passages(faq)
+        for vector in embedder.embed(texts[:3]):
+            [nearest] = shipped.index.search(vector, k=1)
+            assert nearest.similarity == pytest.approx(1.0, abs=1e-4), faq.id

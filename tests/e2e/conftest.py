@@ -19,10 +19,10 @@ from chat.pipeline import TurnPipeline
 from chat.plan import PipelineConfig
 from chat.types import Action, Price
 from kb.calibrate import CALIBRATION
-from kb.embedder import EmbedderConfig, SentenceEmbedder
+from kb.embedder import EmbedderConfig, load_embedder
 from kb.living import Home, LivingKb
 from kb.retriever import FaqRetriever
-from kb.source import read_faqs, write_faqs
+from kb.source import write_faqs
 from kb.types import Faq
 from service.app import create_app
 from service.components import Components
@@ -30,9 +30,10 @@ from service.edits import FaqEdits
 from service.feedback import Feedback
 from service.identity import TranscriptSigner
 from service.keys import HashedKey
+from service.reports import Reports
 from service.server import AnnouncingServer
 from service.turns import ChatTurns, Limits
-from service.wiring import SHIPPED_FAQS
+from service.wiring import SHIPPED_ENCODER, SHIPPED_INDEX
 from tests.fakes import HashEmbedder, InMemoryLog, ScriptedLLM, ScriptedPolicy, WordCounter
 
 FAQS = (
@@ -44,10 +45,10 @@ FAQS = (
 
 @pytest.fixture(scope="session")
 def helpdesk_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped help desk, indexed once for all services that tests start as processes."""
-    config = EmbedderConfig()
+    """The shipped help desk as an index folder, for all services that tests start as processes."""
+    config = EmbedderConfig(str(SHIPPED_ENCODER))
     folder = tmp_path_factory.mktemp("helpdesk") / "index"
-    FaqRetriever.build(SentenceEmbedder(config), read_faqs(SHIPPED_FAQS)).save(folder, model=config.model, max_tokens=config.max_tokens)
+    FaqRetriever.load(SHIPPED_INDEX, load_embedder(config)).save(folder, model=config.model, max_tokens=config.max_tokens)
     return folder
 
 
@@ -121,8 +122,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
                 raise log.error
 
         feedback = Feedback(partial(record_rating, chosen.database) if chosen.database else refuse_rating)
-        components = Components(turns, kb, FaqEdits(kb, chosen.acts.append), feedback, chosen.keys, {"log": check_log}, lambda: None,
-                                chosen.max_body_bytes, ("*",))
+        reports = Reports(chosen.database, lambda: FAQS, budget=0.05) if chosen.database else None
+        close = reports.close if reports else lambda: None
+        components = Components(turns, kb, FaqEdits(kb, chosen.acts.append), feedback, chosen.keys, {"log": check_log}, close,
+                                chosen.max_body_bytes, ("*",), reports=reports)
         ready = threading.Event()
         address: list[str] = []
 

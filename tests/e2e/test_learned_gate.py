@@ -82,4 +82,5 @@ def test_a_damaged_policy_folder_is_one_line_and_exit_code_1(
 def fetchgate(folder: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FETCHGATE_")}
     return subprocess.run([*FETCHGATE, *arguments], cwd=folder, input=stdin, capture_output=True, text=True, timeout=120, check=False,
-                          env={**inherited, "COLUMNS": "300", "NO_COLOR": "1", "HF_HUB_OFFLINE": "1", "FETCHGATE_DATA_DIR": str(folder)})
+                          env={**inherited, "COLUMNS": "300", "NO_COLOR": "1", "HF_HUB_OFFLINE": "1", "FETCHGATE_HOLDBACK": "0",
+                               "FETCHGATE_DATA_DIR": str(folder)})

@@ -14,13 +14,13 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from kb.embedder import EmbedderConfig, SentenceEmbedder
+from kb.embedder import EmbedderConfig, load_embedder
 from kb.folder import load_index, read_manifest
 from kb.retriever import FaqRetriever
 from kb.source import read_faqs, write_faqs
 from kb.types import Faq
 from service.keys import Scope, create_key
-from service.wiring import SHIPPED_FAQS
+from service.wiring import SHIPPED_ENCODER, SHIPPED_FAQS
 from tests.e2e.test_served import fetchgate
 from tests.fakes import HashEmbedder
 from tests.real_service import FETCHGATE, real_service, service_process
@@ -96,8 +96,8 @@ def test_edits_are_served_at_once_and_survive_kill_9(tmp_path: Path, index: Path
 
 
 def test_many_chats_during_edits_and_swaps_are_all_answered(tmp_path: Path, index: Path) -> None:
-    config = EmbedderConfig()
-    fewer = FaqRetriever.build(SentenceEmbedder(config), read_faqs(SHIPPED_FAQS)[:10])
+    config = EmbedderConfig(str(SHIPPED_ENCODER))
+    fewer = FaqRetriever.build(load_embedder(config), read_faqs(SHIPPED_FAQS)[:10])
     with real_service(tmp_path, "--kb", str(index), "--policy", "always") as url:
         done = threading.Event()
         deleted: set[str] = set()

@@ -30,7 +30,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
 def fetchgate(folder: Path, *arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FETCHGATE_")}
     return subprocess.run([*FETCHGATE, *arguments], cwd=folder, input=stdin, capture_output=True, text=True, timeout=120, check=False,
-                          env={**inherited, "COLUMNS": "300", "FETCHGATE_DATA_DIR": str(folder), **env})
+                          env={**inherited, "COLUMNS": "300", "FETCHGATE_HOLDBACK": "0", "FETCHGATE_DATA_DIR": str(folder), **env})
 
 
 def test_a_follow_up_is_answered_from_the_faq_that_was_fetched_before(served: tuple[str, Path]) -> None:
@@ -57,7 +57,8 @@ def test_the_logged_tokens_are_those_that_the_client_was_told(served: tuple[str,
     assert turn is not None
     assert (turn.usage.input_tokens, turn.usage.output_tokens) == (answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"])
     assert answer["fetchgate"]["usage"]["saved_tokens"] == turn.saved_tokens
-    assert {other.baseline for other in turn.counterfactuals} == {"always_fetch", "paper"}
+    assert {other.baseline for other in turn.counterfactuals} == {
+        "always_fetch", "paper", "frugal", "repeats", "one_faq", "no_history_faqs", "no_faqs"}
 
 
 def test_an_answer_is_rated_and_the_rating_exported(served: tuple[str, Path]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from chat.accounting import counterfactuals, usage_of
+from chat.accounting import alternatives, counterfactuals, usage_of
 from chat.dialogue import Dialogue
 from chat.plan import Plan
 from chat.prompt import PromptSettings, render, render_always_fetch
@@ -97,3 +97,20 @@ def test_both_local_counts_are_of_whole_prompts_by_one_counter() -> None:
     turn = plan(Action.NO_FETCH)
     counterfactuals(turn, "a", Usage(1, 1), Recording(), {"x": SERVING})
     assert counted == [turn.prompt.messages, render_always_fetch(SERVING, (), [HOURS], "q").messages]
+
+
+def test_the_alternatives_differ_from_serving_in_one_thing_each() -> None:
+    serving = PromptSettings(k=2, repeats=False)
+    history = [PastTurn("q1", "a1", Action.FETCH, (HOURS, RETURNS), (HOURS, RETURNS))]
+    made = plan(Action.NO_FETCH, history=history, hits=(HOURS, RETURNS))
+    base = COUNTER.count(made.prompt.messages)
+    found = {other.baseline: other.input_tokens - base
+             for other in counterfactuals(made, "a", Usage(base, 9), COUNTER, {"x": serving, **alternatives(serving)})}
+    # the prompt holds both FAQs in its history: 12 + 13 words, and 2 around them; fetched again they aren't shown again
+    assert found == {
+        "x": 0,
+        "repeats": 27,  # shown again
+        "one_faq": -13,  # HOURS alone, in the history
+        "no_history_faqs": 0,  # they move from the history to the query
+        "no_faqs": -27,
+    }

@@ -31,7 +31,7 @@ def printed(prompt: Prompt) -> list[str]:
     return [part.split('">')[0] for text in texts(prompt.messages) for part in text.split('<faq id="')[1:]]
 
 
-@pytest.mark.parametrize(("options", "name"), [({"k": 0}, "k"), ({"k": -1}, "k"), ({"history_turns": -1}, "history_turns")])
+@pytest.mark.parametrize(("options", "name"), [({"k": -1}, "k"), ({"history_turns": -1}, "history_turns")])
 def test_settings_that_make_no_prompt_are_refused_by_name(options: dict[str, int], name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name}: expected"):
         PromptSettings(**options)  # type: ignore[arg-type]

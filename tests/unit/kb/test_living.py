@@ -18,6 +18,7 @@ from kb.calibrate import CALIBRATION
 from kb.edits import JOURNAL
 from kb.embedder import EmbedderConfig, Vectors
 from kb.errors import EmbedderError, IndexFolderError, SourceError, UnknownFaqError
+from kb.index import passages
 from kb.living import Home, LivingKb
 from kb.retriever import FaqRetriever
 from kb.source import write_faqs
@@ -318,3 +319,18 @@ def test_a_process_killed_in_mid_edit_leaves_every_edit_that_it_acknowledged_and
         assert last is not None
         assert int(last.answer) == max(there), "both FAQs of an edit are there, or neither"
     assert len(acknowledged) > 8
+
+
+def test_a_first_start_begins_from_the_shipped_index_and_embeds_only_what_differs(tmp_path: Path) -> None:
+    shipped, file = tmp_path / "shipped", tmp_path / "faqs.jsonl"
+    FaqRetriever.build(HashEmbedder(), (PAY, REFUND)).save(shipped, model="hash", max_tokens=7)
+    write_faqs(file, (PAY, REFUND, SHIP))
+    embedder = CountingEmbedder()
+    home = Home(tmp_path / "kept", EmbedderConfig("hash", 7), tmp_path / "edits.json", tmp_path / CALIBRATION, file, shipped)
+    before = sorted(path.read_bytes() for path in shipped.iterdir())
+    kb = LivingKb(embedder, home)
+    assert ids(kb) == {"pay", "refund", "ship"}
+    assert set(embedder.embedded) == set(passages(SHIP))
+    kb.edit(put=[CASH])
+    assert sorted(path.read_bytes() for path in shipped.iterdir()) == before, "it is only read"
+    assert LivingKb(HashEmbedder(), home).get("pay") == CASH

@@ -241,3 +241,11 @@ async def test_the_chat_that_is_built_refuses_by_default(small: Settings) -> Non
         chat.close()
     assert turn.refusal is not None
     assert (turn.refusal.where, turn.refusal.category) == ("input", "fraud")
+
+
+def test_turns_are_compared_with_the_frugal_setting_of_their_policy_and_with_simpler_ways_to_save(gate: tuple[Path, PolicyRecord]) -> None:
+    alone, learned = (pipeline_config(read_settings(holdback=0.2), record, KB) for record in (None, gate[1]))
+    assert list(alone.baselines) == ["paper", "repeats", "one_faq", "no_history_faqs", "no_faqs"]
+    assert list(learned.baselines) == ["paper", "frugal", "repeats", "one_faq", "no_history_faqs", "no_faqs"]
+    assert learned.baselines["frugal"] == gate[1].frugal
+    assert (alone.holdback, learned.holdback) == (0.2, 0.2)
