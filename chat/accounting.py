@@ -18,6 +18,7 @@ from chat.types import Counterfactual, Usage
 
 FRUGAL = "frugal"
 """The cheapest always-fetch setting that is as good as any (docs/metrics.md), where the policy's record names it."""
+WITHOUT_REWRITE = "without_rewrite"
 REPEATS, ONE_FAQ, NO_HISTORY_FAQS, NO_FAQS = "repeats", "one_faq", "no_history_faqs", "no_faqs"
 
 
@@ -47,6 +48,13 @@ def with_overhead(usage: Usage, overhead: Usage | None) -> Usage:
     source = overhead.source if usage.source in ("none", overhead.source) else "local"
     return Usage(usage.input_tokens + overhead.input_tokens, usage.output_tokens + overhead.output_tokens, sum(cached) if cached else None,
                  source)
+
+
+def without_rewrite(usage: Usage, overhead: Usage | None) -> tuple[Counterfactual, ...]:
+    """What the turn would have cost had its query not been rewritten, given its answer; () where it wasn't."""
+    if overhead is None:
+        return ()
+    return (Counterfactual(WITHOUT_REWRITE, usage.input_tokens, usage.output_tokens, "same_answer"),)
 
 
 def counterfactuals(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import perf_counter
 
-from chat.accounting import counterfactuals, usage_of, with_overhead
+from chat.accounting import counterfactuals, usage_of, with_overhead, without_rewrite
 from chat.citations import cited_ids
 from chat.dialogue import read_dialogue
 from chat.errors import LLMError, LogError
@@ -343,7 +343,8 @@ class TurnPipeline:
             shown=plan.prompt.shown,
             cited=cited_ids(running.answer, citable),
             usage=with_overhead(usage, running.rewritten.usage),
-            counterfactuals=counterfactuals(plan, running.answer, usage, self._counter, settings),
+            counterfactuals=(*counterfactuals(plan, running.answer, usage, self._counter, settings),
+                             *without_rewrite(usage, running.rewritten.usage)),
             model=running.model,
             prompt_version=PROMPT_VERSION,
             kb_version=plan.kb_version,

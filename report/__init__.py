@@ -1,1 +1,1 @@
-"""The token-savings report: empty until the log that it reads has traffic."""
+"""What FetchGate saved and whether answers got worse: figures with intervals from the conversation log, as HTML, JSON, CSV and Parquet."""

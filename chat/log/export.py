@@ -1,4 +1,4 @@
-"""The log out to files: plain sessions or whole turns as JSON lines, turns as Parquet.
+"""The log out to files: plain sessions or whole turns as JSON lines; turns, verdicts and ratings as Parquet.
 
 A file appears whole or not at all: it is written beside its place and then renamed. Everything is streamed, so memory
 doesn't grow with the log. Leaves out what a plain session is (`plain.py`).
@@ -15,14 +15,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
-from sqlalchemy import JSON, BigInteger, Boolean, Double, Integer, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Double, Integer, Select, Table, Text, select
 
 from chat.errors import LogError
 from chat.log.plain import as_object
 from chat.log.records import Row
-from chat.log.schema import UtcDateTime, turns
+from chat.log.schema import UtcDateTime, ratings, turns, verdicts
 from chat.log.sessions import plain_sessions
-from chat.log.store import SqlConversationLog
+from chat.log.store import PAGE, SqlConversationLog
 
 if TYPE_CHECKING:
     import pyarrow
@@ -48,11 +48,38 @@ def export_turns(log: SqlConversationLog, out: Path, *, progress: Progress | Non
 
 def export_parquet(log: SqlConversationLog, out: Path, *, progress: Progress | None = None) -> None:
     """Write every turn as a row of a Parquet file; what is nested stands there as JSON text. Raises: LogError."""
+    _write_parquet(log, out, turns, log.rows(), progress)
+
+
+def export_verdicts(log: SqlConversationLog, out: Path, *, progress: Progress | None = None) -> None:
+    """Write every verdict, also those that a later one replaces, as a row of a Parquet file. Raises: LogError."""
+    _write_parquet(log, out, verdicts, _rows(log, verdicts), progress)
+
+
+def export_ratings(log: SqlConversationLog, out: Path, *, progress: Progress | None = None) -> None:
+    """Write every rating, also those that a later one replaces, as a row of a Parquet file. Raises: LogError."""
+    _write_parquet(log, out, ratings, _rows(log, ratings), progress)
+
+
+def _rows(log: SqlConversationLog, table: Table) -> Iterator[Row]:
+    """All rows of a table that is only added to, page by page."""
+    query, last = select(table).order_by(table.c.sequence).limit(PAGE), 0
+    while page := _page(log, query.where(table.c.sequence > last), table.name):
+        yield from page
+        last = page[-1]["sequence"]
+
+
+def _page(log: SqlConversationLog, query: Select[*tuple[object, ...]], what: str) -> list[Row]:
+    with log.reading(f"reading {what}") as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _write_parquet(log: SqlConversationLog, out: Path, table: Table, all_rows: Iterable[Row], progress: Progress | None) -> None:
     import pyarrow.parquet
 
-    schema = parquet_schema()
+    schema = parquet_schema(table)
     with _new_file(log, out) as file, pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-        for rows in _groups(log.rows()):
+        for rows in _groups(all_rows):
             batch = [{name: _cell(value) for name, value in row.items()} for row in rows]
             writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema), row_group_size=ROW_GROUP)
             _report(progress, len(rows))
@@ -77,15 +104,15 @@ def turn_object(row: Row) -> dict[str, object]:
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
 
 
-def parquet_schema() -> "pyarrow.Schema":
-    """The columns of `schema.turns` with the types that they have in Parquet."""
+def parquet_schema(table: Table = turns) -> "pyarrow.Schema":
+    """The columns of a table of `schema.py` with the types that they have in Parquet."""
     import pyarrow
 
     types: dict[type, Any] = {
         Text: pyarrow.string(), JSON: pyarrow.string(), BigInteger: pyarrow.int64(), Integer: pyarrow.int32(),
         Double: pyarrow.float64(), Boolean: pyarrow.bool_(), UtcDateTime: pyarrow.timestamp("us", tz="UTC"),
     }
-    return pyarrow.schema([pyarrow.field(c.name, types[type(c.type)], nullable=bool(c.nullable)) for c in turns.columns])
+    return pyarrow.schema([pyarrow.field(c.name, types[type(c.type)], nullable=bool(c.nullable)) for c in table.columns])
 
 
 def _cell(value: object) -> object:

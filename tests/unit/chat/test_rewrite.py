@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from chat.accounting import WITHOUT_REWRITE
 from chat.llm.openai import OpenAIClient, OpenAIConfig
 from chat.pipeline import TurnRequest
 from chat.plan import PipelineConfig
@@ -104,6 +105,9 @@ async def test_its_tokens_are_the_turns_and_lessen_what_is_saved() -> None:
     assert with_.decision.action is Action.FETCH
     assert (without.saved_tokens, with_.saved_tokens) == (0, -207)
     assert (with_.usage.input_tokens - answer.input_tokens, with_.usage.output_tokens - answer.output_tokens) == (200, 7)
+    [alone] = [other for other in with_.counterfactuals if other.baseline == WITHOUT_REWRITE]
+    assert (with_.usage.input_tokens - alone.input_tokens, with_.usage.output_tokens - alone.output_tokens) == (200, 7)
+    assert not any(other.baseline == WITHOUT_REWRITE for other in without.counterfactuals)
 
 
 @pytest.mark.asyncio

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import pytest
 
 from chat.errors import LogError
 from chat.log import export
-from chat.log.export import export_parquet, export_sessions, export_turns
+from chat.log.export import export_parquet, export_ratings, export_sessions, export_turns, export_verdicts
+from chat.log.ratings import Rating, record_rating
 from chat.log.schema import turns
 from chat.log.sessions import import_sessions
 from chat.log.store import SqlConversationLog
+from chat.log.verdicts import LoggedVerdict, record_verdicts
+from chat.types import Action
 
 RECORD = {"id": "s1", "domain": "cards", "turns": [{"query": "q", "gold": ["f1"], "kind": "faq", "language": "hi"}]}
 EXPORTS = [export_sessions, export_turns, export_parquet]
@@ -146,3 +150,16 @@ def test_a_link_is_followed_and_stays(filled: SqlConversationLog, tmp_path: Path
     export_turns(filled, tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert len(lines(tmp_path / "real")) == 2
+
+
+def test_verdicts_and_ratings_are_exported_with_those_that_later_ones_replace(filled: SqlConversationLog, tmp_path: Path) -> None:
+    now = datetime(2026, 11, 20, tzinfo=UTC)
+    record_verdicts(filled, [LoggedVerdict("t1", now, Action.FETCH, "judge", good, "why", quotes=("a", "b")) for good in (False, True)])
+    for good in (True, False):
+        record_rating(filled, Rating("t1", "alice", "ann", "user", now, good=good))
+    export_verdicts(filled, tmp_path / "verdicts.parquet")
+    export_ratings(filled, tmp_path / "ratings.parquet")
+    verdicts, ratings = (pyarrow.parquet.read_table(tmp_path / f"{name}.parquet").to_pylist() for name in ("verdicts", "ratings"))
+    assert [(row["turn_id"], row["arm"], row["good"], json.loads(row["quotes"])) for row in verdicts] == [
+        ("t1", "FETCH", False, ["a", "b"]), ("t1", "FETCH", True, ["a", "b"])]
+    assert [(row["rater"], row["good"], row["created_at"]) for row in ratings] == [("ann", True, now), ("ann", False, now)]
