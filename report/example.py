@@ -1,15 +1,18 @@
-"""A log to look at: the help desk's test sessions, served by the `demo` policy through the real pipeline, and judged by their labels.
+"""A log to look at, which ships: the help desk's test sessions, served by the `demo` policy through the real pipeline, judged by labels.
 
-    python -m report.example LOG.db
+    python -m report.example
+
+makes `report/data/example/turns.parquet` and `verdicts.parquet` anew, in a few minutes; another folder may be named.
 
 Each session is played twice, once with the policy and once as one that is held back (`chat/holdback.py`), so that both sides have the same
 traffic. The answers are the extractive answerer's. Verdicts on both arms of every turn are by gold labels: Good is an answer that rests on
 an FAQ that answers the query, or on none where none is needed. Times are made up: sessions begin over two weeks, a minute between turns.
-Leaves out the report itself (`fetchgate report savings --db LOG.db`).
+Leaves out the report itself (`fetchgate report savings --turns …`).
 """
 
 import asyncio
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -18,6 +21,7 @@ from pathlib import Path
 
 from chat.accounting import FRUGAL, alternatives
 from chat.llm.extractive import ExtractiveClient
+from chat.log.export import export_parquet, export_verdicts
 from chat.log.store import SqlConversationLog
 from chat.pipeline import TurnFinished, TurnPipeline, TurnRequest
 from chat.plan import PipelineConfig
@@ -36,6 +40,8 @@ from policy.decide import Exploration
 from policy.shipped import policy_folder
 from reward.judge import Case, ReferenceJudge, Verdict
 
+EXAMPLE = Path(__file__).parent / "data" / "example"
+TURNS, VERDICTS = "turns.parquet", "verdicts.parquet"
 BEGAN = datetime(2026, 11, 2, 8, tzinfo=UTC)
 DAYS = 14
 OWNER = "local"
@@ -129,5 +135,15 @@ def categories(retriever: FaqRetriever) -> dict[str, str]:
     return {faq.id: faq.category for faq in retriever.faqs if faq.category}
 
 
+def write_example(folder: Path = EXAMPLE) -> None:
+    """Make the example's files. Raises: LogError, CheckpointError, KbError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as kept:
+        serve_example(Path(kept) / "log.db", read_helpdesk("test"))
+        with SqlConversationLog(str(Path(kept) / "log.db"), create=False) as log:
+            export_parquet(log, folder / TURNS)
+            export_verdicts(log, folder / VERDICTS)
+
+
 if __name__ == "__main__":
-    serve_example(Path(sys.argv[1]), read_helpdesk("test"))
+    write_example(*map(Path, sys.argv[1:]))

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import sqlite3
 import subprocess
@@ -11,9 +12,11 @@ from pathlib import Path
 import httpx2 as httpx
 import openai
 import pytest
+from typer.testing import CliRunner
 
 from chat.log.store import SqlConversationLog
 from kb.source import read_faqs
+from service.cli.main import app
 from service.wiring import SHIPPED_FAQS
 from tests.real_service import FETCHGATE, real_service, service_process
 
@@ -108,8 +111,26 @@ def test_the_shipped_help_desk_is_what_is_served_by_default(served: tuple[str, P
     assert httpx.get(f"{url}/v1/kb").json()["faqs"] == len(read_faqs(SHIPPED_FAQS))
 
 
+def test_a_process_that_can_not_start_says_why_in_a_line_and_exits_with_1(tmp_path: Path) -> None:
+    done = fetchgate(tmp_path, "serve", "--port", "0", "--faqs", "missing.csv")
+    assert done.returncode == 1, done.stderr
+    assert "missing.csv" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def logging_as_it_was() -> Iterator[None]:
+    """Undoes what the command makes of this process's logging."""
+    root, loggers = logging.getLogger(), [one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
+    handlers, levels = root.handlers[:], {one: one.level for one in (root, *loggers)}
+    yield
+    root.handlers[:] = handlers
+    for one, level in levels.items():
+        one.setLevel(level)
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
 @pytest.mark.parametrize(("arguments", "env", "says"), [
-    (("--faqs", "missing.csv"), {}, "missing.csv"),
     (("--faqs", "bad.csv"), {}, "bad.csv:1: question: expected this column"),
     (("--kb", "nowhere"), {}, "fetchgate kb build"),
     (("--kb", "damaged"), {}, "build the index anew"),
@@ -124,17 +145,20 @@ def test_the_shipped_help_desk_is_what_is_served_by_default(served: tuple[str, P
     ((), {"FETCHGATE_PRICES": "bad.csv"}, "bad.csv"),
     (("--embedder", "./no-such-encoder"), {}, "no-such-encoder"),
 ])
-def test_a_start_that_can_not_succeed_says_why_in_a_line_and_exits_with_1(
-    tmp_path: Path, helpdesk_index: Path, arguments: tuple[str, ...], env: dict[str, str], says: str
+def test_a_start_that_can_not_succeed_says_why(
+    tmp_path: Path, helpdesk_index: Path, arguments: tuple[str, ...], env: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The command in this process, as importing everything takes a process of its own seconds each time."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.csv").write_text("question;answer\na;b\n")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "manifest.json").write_text("{")
     (tmp_path / "not-a-database.db").write_text("some text " * 1000)
-    done = fetchgate(tmp_path, "serve", "--port", "0", *(str(helpdesk_index) if a == "INDEX" else a for a in arguments), **env)
-    assert done.returncode == 1, done.stderr
+    given = [str(helpdesk_index) if one == "INDEX" else one for one in arguments]
+    done = CliRunner().invoke(app, ["serve", "--port", "0", *given], env={"FETCHGATE_DATA_DIR": str(tmp_path), "COLUMNS": "300", **env})
+    assert done.exit_code == 1, done.output
+    assert isinstance(done.exception, SystemExit), "nothing else may come through"
     assert says in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_a_locked_database_is_told_to_the_client_and_the_answer_still_comes(tmp_path: Path, helpdesk_index: Path) -> None:
