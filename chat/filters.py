@@ -2,19 +2,19 @@
 
 `PatternFilter` walks over a text once, word by word, and keeps for each pattern how far it has come: the time is linear in the text
 whatever the rules are, and the same walk, fed piece by piece, says of a stream which of its characters can be sent (`Watch`). It knows
-words, not meaning: what it lets through isn't shown to be harmless. Leaves out what it looks for (`filter_rules.py`,
-`data/filters.json`), filters by a model (`filter_models.py`) and what is done with a refusal (`guard.py`).
+words, not meaning: what it lets through isn't shown to be harmless. Leaves out what it looks for (`filter_machine.py`,
+`filter_rules.py`, `data/filters.json`), filters by a model (`filter_models.py`) and what is done with a refusal (`guard.py`).
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import product
+from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from chat.card_numbers import CardNumbers
-from chat.filter_rules import Pattern, Rules, echo_patterns, read_rules
-from chat.filter_words import LONGEST_CHUNK, Word, words_of
+from chat.filter_machine import PLAIN, Machine, Token, machine_of, parted
+from chat.filter_rules import MAX_GAP, Rules, echo_patterns, read_rules
+from chat.filter_words import LONGEST_CHUNK
 from chat.types import Refusal, Where
 
 CHUNK = re.compile(rf"\S{{1,{LONGEST_CHUNK}}}")
@@ -22,9 +22,8 @@ SENTENCE = 2
 """Words that the end of a sentence counts for: a pattern of neighbouring words doesn't go past it."""
 SPELLED = range(4, 17)
 """How many letters in a row, each a word of its own, are read as one word."""
-MOST_JOINED = 400
-"""Ways of writing a pattern of neighbouring words as one word; patterns with more of them aren't looked for in that form."""
-KEPT_CHUNKS = 20_000
+REACH = MAX_GAP + 1
+"""Words within which a pattern goes on, or doesn't."""
 SECRETS, PROMPT = "secrets", "prompt_leak"
 """Categories of card numbers, and of answers that repeat our instructions."""
 
@@ -40,45 +39,6 @@ class Filter(Protocol):
         """Why the text is refused, as a query or as an answer; None: it isn't."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Machine:
-    """Patterns by the words that they are made of."""
-
-    patterns: tuple[Pattern, ...]
-    words: Mapping[str, tuple[tuple[int, int], ...]]
-    """Word to (pattern, group), later groups of a pattern first."""
-    numbers: tuple[tuple[int, int, int, int], ...]
-    """(least digits, most digits, pattern, group)."""
-    harmless: frozenset[str]
-    following: frozenset[str]
-    """Words that undo a match by coming after it."""
-    cards: bool
-    """Whether card numbers are looked for."""
-    read: dict[str, "_Chunk"] = field(default_factory=dict)
-    """What was read already, as far as it is kept."""
-    plain: set[str] = field(default_factory=set)
-    """Of that, the words that no pattern holds."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Token:
-    """A word as the machine sees it."""
-
-    begins: tuple[tuple[int, int], ...]
-    """(pattern, 0) for each pattern that may begin with it."""
-    goes_on: tuple[tuple[int, int], ...]
-    """(pattern, group), later groups first."""
-    harmless: frozenset[str]
-    keys: frozenset[str]
-    digits: str
-    letter: str
-
-
-_PLAIN = _Token((), (), frozenset(), frozenset(), "", "")
-_Chunk = tuple[tuple[_Token, ...], bool]
-_PLAIN_CHUNK: _Chunk = ((_PLAIN,), False)
-
-
 class PatternFilter:
     """Refuses by rules of words; safe for many at once."""
 
@@ -86,8 +46,8 @@ class PatternFilter:
         """`kept_secret`: texts that no answer may repeat. Raises: FilterError when the bundled rules can't be read."""
         self.rules = read_rules() if rules is None else rules
         output = (*self.rules.patterns["output"], *echo_patterns(kept_secret, PROMPT))
-        self._machines: dict[Where, _Machine] = {"input": _machine(self.rules.patterns["input"], cards=False),
-                                                 "output": _machine(output, cards=True)}
+        self._machines: dict[Where, Machine] = {"input": machine_of(self.rules.patterns["input"], cards=False),
+                                                 "output": machine_of(output, cards=True)}
 
     @property
     def version(self) -> str:
@@ -96,8 +56,7 @@ class PatternFilter:
     def check(self, text: str, *, where: Where) -> Refusal | None:
         """Why the text is refused; None: no rule matches."""
         watch = self.watch(where)
-        watch.feed(text)
-        watch.end()
+        watch.whole(text)
         return watch.refusal
 
     def watch(self, where: Where) -> "Watch":
@@ -108,7 +67,7 @@ class PatternFilter:
 class Watch:
     """A text on its way: what was refused in it, and how much of it is settled."""
 
-    def __init__(self, machine: _Machine, where: Where, version: str) -> None:
+    def __init__(self, machine: Machine, where: Where, version: str) -> None:
         self.refusal: Refusal | None = None
         self._machine, self._where, self._version = machine, where, version
         self._rest, self._rest_at = "", 0
@@ -118,25 +77,56 @@ class Watch:
         """Number of the last word by which something that is open may go on."""
         self._open: dict[tuple[int, int], tuple[int, int]] = {}
         """(pattern, group) to (number of the word that matched it last, where the match begins)."""
+        self._is_whole = False
+        """Nobody asks what can be sent, so what words begin may be noted first, and written down only where it matters."""
+        self._begun: deque[tuple[int, int, Token]] = deque(maxlen=REACH + 1)
+        """Words that begin patterns and aren't in `_open` yet: (number, where it begins, word). Few words go on with what others begin."""
+        self._next, self._next_of = 0, 0
+        """Patterns that go on with the very next word or not at all, a bit each; and the number of the word before it."""
+        self._later, self._before, self._later_until = 0, 0, 0
+        """Patterns that may go on within `REACH` words of now, in two parts: the second part is older. And when it becomes the first."""
         self._harmless: set[str] = set()
         self._waiting: list[int] = []
         """Patterns that match unless the next word says otherwise."""
         self._spelled: list[tuple[str, int]] = []
         self._cards = CardNumbers()
+        self._in_number = False
+        """Whether the word before is a number."""
+
+    def whole(self, text: str) -> None:
+        """All of the text at once, as `feed` and `end` read it; where refused words stand isn't told."""
+        self._is_whole = True
+        simple, calm = self._machine.simple, True
+        for said in _chunks(text):
+            word = simple.get(said) if calm else None
+            if word is PLAIN:
+                self._at += 1
+                continue
+            if word is None:
+                self._step(said, 0)
+                calm = self._is_calm
+            else:
+                self._at += 1
+                if word.harmless:
+                    self._harmless |= word.harmless
+                self._advance(word, 0)
+                calm = not self._waiting
+            if self.refusal is not None:
+                return
+        self.end()
 
     def feed(self, text: str) -> int:
         """Characters from the beginning that can be sent: nothing refused begins in them, whatever follows."""
         self._rest += text
         read = 0
-        plain = self._machine.plain
+        simple = self._machine.simple
         for chunk in CHUNK.finditer(self._rest):
             said, stop = chunk[0], chunk.end()
             if stop == len(self._rest) and len(said) < LONGEST_CHUNK:
                 break  # the word may go on
             read = stop
-            if said in plain and not self._waiting and not self._spelled:
+            if simple.get(said) is PLAIN and self._is_calm:
                 self._at += 1
-                self._cards.clear()
                 continue
             self._step(said, self._rest_at + chunk.start())
             if self.refusal is not None:
@@ -153,14 +143,15 @@ class Watch:
 
     def _settled(self) -> int:
         begins = [self._rest_at + len(self._rest) - len(self._rest.lstrip())]
-        self._open = {key: (at, begin) for key, (at, begin) in self._open.items() if self._at <= at + self._gap_after(key)}
+        now = self._at - bool(self._spelled)  # a letter after a letter has no number of its own
+        self._open = {key: (at, begin) for key, (at, begin) in self._open.items() if now <= at + self._machine.gap_after[key]}
         begins += [begin for _, begin in self._open.values()]
         begins += [begin for _, begin in self._spelled[:1]]
         begins += self._cards.begins
         return min(begins)
 
     def _step(self, chunk: str, begin: int) -> None:
-        tokens, ends = self._read(chunk)
+        tokens, ends = self._machine.chunk(chunk)
         for token in tokens:
             self._word(token, begin)
             if self.refusal is not None:
@@ -171,9 +162,36 @@ class Watch:
             self._at += SENTENCE
             self._harmless.clear()
 
-    def _word(self, token: _Token, begin: int) -> None:
-        if self._machine.cards and self._cards.next(token.digits, begin):
+    def _word(self, token: Token, begin: int) -> None:
+        if self._machine.cards:
+            self._number(token.digits, begin)
+        if token.matches or self._waiting or (token.letter and self._spelled):
+            self._odd_word(token, begin)
+            return
+        self._at += 1
+        if token.harmless:
+            self._harmless |= token.harmless
+        self._advance(token, begin)
+        if self._spelled:
+            self._spelled.clear()
+        if token.letter:
+            self._spelled.append((token.letter, begin))
+
+    @property
+    def _is_calm(self) -> bool:
+        """Nothing hangs on what kind of word comes next."""
+        return not (self._waiting or self._spelled or self._in_number)
+
+    def _number(self, digits: str, begin: int) -> None:
+        """Card numbers, which may be several words."""
+        if digits and self._cards.next(digits, begin):
             self.refusal = Refusal(self._where, SECRETS, self._version)
+        elif self._in_number and not digits:
+            self._cards.clear()
+        self._in_number = digits != ""
+
+    def _odd_word(self, token: Token, begin: int) -> None:
+        """One that is a match by itself, or comes after what may be one, or spells a word with the letters before it."""
         for pattern in self._waiting:
             if self.refusal is None and not token.keys & self._machine.patterns[pattern].not_before:
                 self._refuse(pattern)
@@ -181,36 +199,77 @@ class Watch:
         if not (token.letter and self._spelled):  # letters of a word that is spelled out aren't words between two others
             self._at += 1
         self._harmless |= token.harmless
-        self._advance(token.begins, token.goes_on, begin)
+        self._write_down()  # several letters may have one number
+        self._go_on(token.goes_on)
+        self._begin(token.begins, begin)
         if token.letter:
             self._spell(token.letter, begin)
         else:
             self._spelled.clear()
 
-    def _advance(self, begins: Iterable[tuple[int, int]], goes_on: Iterable[tuple[int, int]], begin: int) -> None:
+    def _advance(self, token: Token, begin: int) -> None:
+        """In a whole text, what a word begins is only noted, and what others began is looked at where it may go on with that."""
+        if not self._is_whole:
+            self._go_on(token.goes_on)
+            self._begin(token.begins, begin)
+            return
+        at = self._at
+        if (self._later | self._before) & token.needs_later or (self._next_of == at - 1 and self._next & token.needs_next):
+            self._write_down()
+            self._go_on(token.goes_on)
+        if token.openings:
+            self._begun.append((at, begin, token))
+            self._opened(token.opens_next, token.opens_later)
+
+    def _go_on(self, goes_on: Iterable[tuple[int, int]]) -> None:
         if self._at <= self._open_until:
             for key in goes_on:
                 before = self._open.get((key[0], key[1] - 1))
                 if before is not None and before[0] < self._at <= before[0] + self._machine.patterns[key[0]].gaps[key[1]] + 1:
                     self._reach(key, before[1])
+
+    def _begin(self, begins: Iterable[tuple[int, int]], begin: int) -> None:
         for key in begins:
             self._reach(key, begin)
+
+    def _write_down(self) -> None:
+        """What words began and may still go on is open."""
+        now, opened = self._at, self._open
+        for at, begin, token in self._begun:
+            if now <= at + token.reach + 1:
+                place = at, begin
+                for key, gap in token.openings:
+                    if now <= at + gap + 1:
+                        opened[key] = place
+                self._open_until = max(self._open_until, at + token.reach + 1)
+        self._begun.clear()
+
+    def _opened(self, next_: int, later: int) -> None:
+        """Patterns that the current word leaves open, a bit each."""
+        if self._next_of != self._at:
+            self._next, self._next_of = 0, self._at
+        self._next |= next_
+        if later:
+            if self._at > self._later_until:
+                self._before, self._later, self._later_until = self._later, 0, self._at + REACH
+            self._later |= later
 
     def _reach(self, key: tuple[int, int], begin: int) -> None:
         """A group of a pattern is there; its last one means that the pattern matches."""
         pattern = self._machine.patterns[key[0]]
+        gap = self._machine.gap_after[key]
         self._open[key] = (self._at, begin)
-        self._open_until = max(self._open_until, self._at + self._gap_after(key) + 1)
-        if key[1] + 1 < len(pattern.groups) or pattern.harmless & self._harmless or self.refusal is not None:
+        self._open_until = max(self._open_until, self._at + gap + 1)
+        if key[1] + 1 < len(pattern.groups):
+            if self._is_whole:
+                self._opened(*(0, 1 << key[0]) if gap else (1 << key[0], 0))
+            return
+        if pattern.harmless & self._harmless or self.refusal is not None:
             return
         if pattern.not_before:
             self._waiting.append(key[0])
         else:
             self._refuse(key[0])
-
-    def _gap_after(self, key: tuple[int, int]) -> int:
-        gaps = self._machine.patterns[key[0]].gaps
-        return gaps[key[1] + 1] if key[1] + 1 < len(gaps) else 0
 
     def _spell(self, letter: str, begin: int) -> None:
         """One more letter that stands alone; those before it and this one are read as words, too: `k i l l` is kill."""
@@ -220,62 +279,17 @@ class Watch:
         for length in range(SPELLED[0], len(letters) + 1):
             if self.refusal is None and (found := self._machine.words.get(letters[-length:])):
                 self._at += 1
-                begins, goes_on = _parted(found)
-                self._advance(begins, goes_on, self._spelled[-length][1])
+                begins, goes_on = parted(found)
+                self._go_on(goes_on)
+                self._begin(begins, self._spelled[-length][1])
 
     def _refuse(self, pattern: int) -> None:
         self.refusal = Refusal(self._where, self._machine.patterns[pattern].category, self._version)
 
-    def _read(self, chunk: str) -> _Chunk:
-        machine = self._machine
-        known = machine.read.get(chunk)
-        if known is None:
-            words, ends = words_of(chunk)
-            known = tuple(_token(word, machine) for word in words), ends
-            if len(machine.read) < KEPT_CHUNKS:
-                machine.read[chunk] = known
-                if known == _PLAIN_CHUNK:
-                    machine.plain.add(chunk)
-        return known
 
-
-def _token(word: Word, machine: _Machine) -> _Token:
-    digits = word.text if word.text.isascii() and word.text.isdecimal() else ""
-    hits = [hit for key in word.keys for hit in machine.words.get(key, ())]
-    hits += [(pattern, group) for least, most, pattern, group in machine.numbers if digits and least <= len(digits) <= most]
-    letter = next((key for key in reversed(word.keys) if len(key) == 1), "") if len(word.text) == 1 else ""
-    harmless = machine.harmless.intersection(word.keys)
-    if not (hits or digits or letter or harmless or machine.following.intersection(word.keys)):
-        return _PLAIN
-    return _Token(*_parted(hits), harmless, frozenset(word.keys), digits, letter)
-
-
-def _parted(hits: Iterable[tuple[int, int]]) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:
-    """First groups of patterns, and later ones, the latest of each pattern first: a word must not be two groups at once."""
-    ordered = sorted(set(hits), key=lambda hit: (hit[0], -hit[1]))
-    return tuple(hit for hit in ordered if hit[1] == 0), tuple(hit for hit in ordered if hit[1])
-
-
-def _machine(patterns: Sequence[Pattern], *, cards: bool) -> _Machine:
-    every = [*patterns, *(joined for pattern in patterns if (joined := _joined(pattern)) is not None)]
-    words: dict[str, list[tuple[int, int]]] = {}
-    numbers: list[tuple[int, int, int, int]] = []
-    for number, pattern in enumerate(every):
-        for group in reversed(range(len(pattern.groups))):
-            for word in pattern.groups[group]:
-                words.setdefault(word, []).append((number, group))
-            if (digits := pattern.digits[group]) is not None:
-                numbers.append((*digits, number, group))
-    harmless, following = (frozenset[str]().union(*(getattr(pattern, name) for pattern in every)) for name in ("harmless", "not_before"))
-    return _Machine(tuple(every), {word: tuple(hits) for word, hits in words.items()}, tuple(numbers), harmless, following, cards)
-
-
-def _joined(pattern: Pattern) -> Pattern | None:
-    """The pattern written as one word (`killmyself`), where its words are neighbours and there are few ways to."""
-    ways = 1
-    for group in pattern.groups:
-        ways *= len(group)
-    if len(pattern.groups) < 2 or any(pattern.gaps) or any(pattern.digits) or ways > MOST_JOINED:
-        return None
-    written = frozenset(word for choice in product(*pattern.groups) if len(word := "".join(choice)) >= 6)
-    return Pattern(pattern.category, (written,), (None,), (0,), pattern.harmless, pattern.not_before) if written else None
+def _chunks(text: str) -> list[str]:
+    """As CHUNK finds them: what stands between white space, too long ones in pieces."""
+    chunks = text.split()
+    if max(map(len, chunks), default=0) <= LONGEST_CHUNK:
+        return chunks
+    return [said[start : start + LONGEST_CHUNK] for said in chunks for start in range(0, len(said), LONGEST_CHUNK)]

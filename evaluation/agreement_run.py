@@ -1,8 +1,9 @@
 """What `reward agreement` does: judges the sets that ship, rated answers or nothing anew in a log, and keeps what came of it.
 
 Without a file or a log it takes the probe set (people's labels) and the extractive answerer's turns over the help desk's dev sessions
-(gold labels). Each measurement is added to the records by which a training lets a judge in, and the probe set's verdicts to the runs
-that show a judge change. Leaves out the figures (`reward/agreement.py`) and the command (`service/cli/agreement.py`).
+(gold labels). Each measurement is added to the records, of which those against a log's raters bar a judge from training, and the probe
+set's verdicts to the runs that show a judge change. Leaves out the figures (`reward/agreement.py`) and the command
+(`service/cli/agreement.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -22,8 +23,10 @@ from reward.agreement import (
     Agreement,
     Confusion,
     accept,
+    accept_kept,
     agreement,
     known,
+    read_agreement,
     record_of,
     write_agreement,
 )
@@ -57,7 +60,7 @@ class Measurement:
     data: str
     agreement: Agreement
     refusal: str | None
-    """Why the judge may not train; None: it may."""
+    """Why the judge isn't good enough by this set; None: it is."""
     drift: Drift | None = None
     """Of the probe set: since the last run of such a judge; None: there is none, or another set."""
     ceiling: Agreement | None = None
@@ -96,7 +99,7 @@ def measure_set(judge: Judge, labelled: LabelledSet, kept: Kept, minimum_kappa: 
 
 
 def keep(found: Agreement, data: str, data_hash: str, kept: Kept, minimum_kappa: float) -> Measurement:
-    """Write the record, and say whether the judge may train."""
+    """Write the record, and say whether the judge is good enough by this set."""
     record = record_of(found, data=data, data_hash=data_hash, measured_at=kept.time)
     write_agreement(kept.folder / RECORDS, record)
     try:
@@ -104,6 +107,14 @@ def keep(found: Agreement, data: str, data_hash: str, kept: Kept, minimum_kappa:
     except JudgeRefusedError as error:
         return Measurement(data, found, str(error))
     return Measurement(data, found, None)
+
+
+def check_kept(folder: Path, judge: str, minimum_kappa: float) -> None:
+    """Before a training: nothing that is kept there says that a log's raters disagree with this version of the judge.
+
+    Raises: JudgeRefusedError, AgreementError.
+    """
+    accept_kept(read_agreement(folder / RECORDS), judge, minimum_kappa)
 
 
 def rater_ceiling(answers: Sequence[RatedAnswer], *, good_from: int = GOOD_FROM, seed: int = 0) -> Agreement:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from chat.types import Action
 from evaluation.datasets import Session
+from evaluation.heard import HearingJudge
 from evaluation.human_ratings import GOOD_FROM, RatedAnswer, consensus
 from evaluation.rollout import World, replays
 from kb.types import Faq
@@ -80,13 +81,13 @@ def replayed_set(sessions: Sequence[Session], world: World, name: str, progress:
     The conversation goes on as if every turn had fetched, and each turn is answered both ways. The world's judge gives the truth.
     `progress` is told of each conversation. Raises: DatasetError when a gold id isn't in the knowledge base.
     """
-    heard = _Hearing(world.judge)
+    hearing = HearingJudge(world.judge, world.judge.version)
     cases: list[LabelledCase] = []
-    for replay in replays(sessions, replace(world, judge=heard)):
+    for replay in replays(sessions, replace(world, judge=hearing)):
         for position, turn in enumerate(replay.session.turns):
             for action in replay.choices(position):
                 replay.arm((Action.FETCH,) * position, action)
-                case, verdict = heard.last
+                case, verdict = hearing.heard[-1]
                 if verdict is not None:
                     cases.append(LabelledCase(case, verdict.good, replay.session.id, turn.kind))
         if progress is not None:
@@ -98,20 +99,6 @@ def human_set(answers: Sequence[RatedAnswer], *, good_from: int = GOOD_FROM, nam
     """Rated answers against the consensus of all of their raters; those without one have no truth."""
     cases = [LabelledCase(one.case(), consensus(one, good_from=good_from), one.conversation, one.answerability) for one in answers]
     return LabelledSet(name, f"people:from-{good_from}", _hash(cases), tuple(cases))
-
-
-class _Hearing:
-    """A judge that remembers the last case it was shown, and what it said."""
-
-    def __init__(self, judge: Judge) -> None:
-        self._judge = judge
-        self.version = judge.version
-        self.last: tuple[Case, Verdict | None]
-
-    def judge(self, cases: Sequence[Case]) -> tuple[Verdict | None, ...]:
-        verdicts = self._judge.judge(cases)
-        self.last = cases[-1], verdicts[-1]
-        return verdicts
 
 
 def _hash(cases: Sequence[LabelledCase]) -> str:

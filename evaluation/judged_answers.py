@@ -1,7 +1,8 @@
 """Answers to learn judging from and to measure a judge on, made of the help desk's FAQs and conversations.
 
-Three kinds: answers that a reader gave in a replay, labelled by the reference judge; right answers in other words; wrong answers made of
-right ones (`reward/corruptions.py`). Seeded. Leaves out people's ratings (`evaluation/judge_tables.py`) and fitting.
+Four kinds: answers that a reader gave in a replay, labelled by the reference judge; right answers in other words; wrong answers made of
+right ones (`reward/corruptions.py`); answers written by hand (`reward/rewordings.py`). Seeded. Leaves out people's ratings
+(`local_judge_ratings.py`) and fitting.
 """
 
 from collections.abc import Sequence
@@ -21,9 +22,14 @@ from reward.examining import HITS
 from reward.judge import Case, ReferenceJudge, Verdict
 from reward.local_training import Example
 from reward.readers import ReaderName
+from reward.rewordings import read_rewordings
 
 MADE_WEIGHT = 0.3
 """Of an answer that no reader chose: in those every FAQ that is used settles the query, which real answers' don't."""
+PLAYED_SUPPORT = 0.2
+"""Of a reader's answer in what the FAQs hold: most are an FAQ's own words, which teach little."""
+HAND_SUPPORT = 2.0
+"""Of one written by hand."""
 CLAIM_NOTHING = ("wrong refusal", "empty words")
 """Corruptions that leave no claim."""
 OTHER_FAQS = 3
@@ -57,14 +63,7 @@ def played(sessions: Sequence[Session], embedder: Embedder, retriever: FaqRetrie
             for action in CHOICES:
                 recorder.kind = f"{reader}: {labelled.kind}: {action}"
                 replay.arm((Action.FETCH,) * turn, action)
-    return tuple(_with_found(_example(*one), retriever) for one in recorder.seen)
-
-
-def _with_found(example: Example, retriever: FaqRetriever) -> Example:
-    """What the knowledge base finds for the turn stands beside what was shown, as a turn's log has it."""
-    case = example.case
-    hits = retriever.search(case.query, k=HITS, previous=case.history[-1].query if case.history else None)
-    return replace(example, case=replace(case, found=tuple(hit.faq for hit in hits)))
+    return tuple(_example(*one) for one in recorder.seen)
 
 
 def all_states(sessions: Sequence[Session], world: World, retriever: FaqRetriever) -> tuple[Example, ...]:
@@ -73,7 +72,7 @@ def all_states(sessions: Sequence[Session], world: World, retriever: FaqRetrieve
     for replay in replays(sessions, replace(world, judge=recorder)):
         recorder.conversation, recorder.kind = replay.session.id, "state"
         state_graph([replay])
-    return tuple(_with_found(_example(*one), retriever) for one in recorder.seen)
+    return tuple(_example(*one) for one in recorder.seen)
 
 
 def _example(conversation: str, kind: str, case: Case, good: bool) -> Example:
@@ -82,7 +81,8 @@ def _example(conversation: str, kind: str, case: Case, good: bool) -> Example:
     ids = {faq.id for faq in case.faqs}
     unfounded = kind != "" and bool(case.gold) and not (set(case.gold or ()) & ids) and not case.used and not kind.startswith("extractive")
     return Example(case, conversation, kind, supported=not unfounded, settled=None if unfounded else good,
-                   weight=1.0 if kind.startswith("extractive") else MADE_WEIGHT, played=kind.startswith("extractive"))
+                   weight=1.0 if kind.startswith("extractive") else MADE_WEIGHT, support_weight=PLAYED_SUPPORT,
+                   played=kind.startswith("extractive"))
 
 
 def right_answers(examples: Sequence[Example], retriever: FaqRetriever, *, each: int, seed: int) -> tuple[Example, ...]:
@@ -111,6 +111,22 @@ def wrong_answers(examples: Sequence[Example], retriever: FaqRetriever, *, each:
                 silent = kind in CLAIM_NOTHING
                 found.append(Example(replace(case, answer=answer, used=()), example.group, kind, None if silent else False,
                                      False if silent else None, MADE_WEIGHT))
+    return tuple(found)
+
+
+def hand_written(retriever: FaqRetriever, *, seed: int = 0) -> tuple[Example, ...]:
+    """The answers written by hand, of kind `hand: right`, `hand: changed` or `hand: beside`; each with its FAQ and two that are near it."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for one in read_rewordings():
+        faq = retriever.get(one.faq)
+        if faq is None:
+            continue  # another knowledge base
+        near = [hit.faq for hit in retriever.search(one.query, k=HITS) if hit.faq.id != faq.id][: HITS - 1]
+        shown = [faq, *near]
+        case = Case(one.query, (), tuple(shown[n] for n in rng.permutation(len(shown))), one.answer, (faq.id,), gold=(faq.id,))
+        settled = {"right": True, "changed": None, "beside": False}[one.kind]
+        found.append(Example(case, f"hand:{faq.id}", f"hand: {one.kind}", one.kind == "right", settled, 1.0, HAND_SUPPORT))
     return tuple(found)
 
 

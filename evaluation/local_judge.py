@@ -1,7 +1,9 @@
 """`python -m evaluation.local_judge`: fit the local judge, write its folder, and print what it reaches.
 
-    python -m evaluation.local_judge fit [--out FOLDER] [--ratings FILE]   train on the train split, choose the band on dev
-    python -m evaluation.local_judge corruptions                           each type of corruption held out of training, FAQs too
+    python -m evaluation.local_judge fit [--out FOLDER] [--ratings FILE] [--log DATABASE]
+                                                                           train on the train split, choose the band on dev
+    python -m evaluation.local_judge corruptions [--ratings FILE]          each type of corruption held out of training, FAQs too
+    python -m evaluation.local_judge by-hand [--ratings FILE]              answers in free words, their FAQs held out
     python -m evaluation.local_judge turns [--split dev|test]              against the reference judge, extractive and ideal reader
     python -m evaluation.local_judge ratings --ratings FILE                against people's ratings, 5 folds by conversation
     python -m evaluation.local_judge bench                                 verdicts a second
@@ -12,7 +14,7 @@ Tables are Markdown; `--json` prints the figures. Leaves out making answers (`ju
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
@@ -23,8 +25,8 @@ from numpy.typing import NDArray
 
 from evaluation.datasets import Split, read_helpdesk
 from evaluation.human_ratings import read_judgements
-from evaluation.judged_answers import played, right_answers, wrong_answers
-from evaluation.local_judge_ratings import against_people, rated_examples
+from evaluation.judged_answers import hand_written, played, right_answers, wrong_answers
+from evaluation.local_judge_ratings import against_people, logged_examples, rated_examples
 from evaluation.stats import FEWEST_CONVERSATIONS, Interval, resampled, share
 from evaluation.world import load_knowledge
 from kb.embedder import RUNTIMES, Embedder, EmbedderConfig, Runtime, load_embedder
@@ -58,6 +60,11 @@ def training_examples(split: Split, embedder: Embedder, retriever: FaqRetriever,
             *wrong_answers(ideal, retriever, each=wrong, seed=seed + 2))
 
 
+def all_examples(embedder: Embedder, retriever: FaqRetriever, config: FitConfig) -> tuple[Example, ...]:
+    """What a judge is fitted on without people's ratings: the train split's answers, and those written by hand."""
+    return (*training_examples("train", embedder, retriever, right=2, wrong=3, seed=config.seed), *hand_written(retriever))
+
+
 def examined(examples: Sequence[Example], examiner: Examiner) -> tuple[Examined, ...]:
     """Each example's figures."""
     cases = [example.case for example in examples]
@@ -66,7 +73,7 @@ def examined(examples: Sequence[Example], examiner: Examiner) -> tuple[Examined,
 
 def fitted(embedder: Embedder, retriever: FaqRetriever, config: FitConfig, extra: Sequence[Example] = ()) -> Model:
     """A model of the train split, and of further examples where there are; its band is chosen on dev's real turns."""
-    examples = (*training_examples("train", embedder, retriever, right=2, wrong=3, seed=config.seed), *extra)
+    examples = (*all_examples(embedder, retriever, config), *extra)
     base = untuned(embedder)
     alone, searching = Examiner(base), Examiner(base, retriever)
     model = fit(examples, examined(examples, alone), examined(examples, searching), encoder_of(base.model_id), config)
@@ -79,38 +86,72 @@ def probabilities(model: Model, found: Sequence[Examined], *, searched: bool = T
     return np.array([np.nan if (p := probability_of_good(model, one, searched=searched)) is None else p for one in found])
 
 
-def held_out_types(embedder: Embedder, retriever: FaqRetriever, model: Model, config: FitConfig) -> list[dict[str, Any]]:
+def held_out_types(embedder: Embedder, retriever: FaqRetriever, model: Model, config: FitConfig,
+                   extra: Sequence[Example] = ()) -> list[dict[str, Any]]:
     """Recall of each type of corruption on dev's turns, by support weights that saw neither the type nor the FAQ.
 
     The threshold is where 5 % of the right answers of the same FAQs' folds are called Bad, all kinds of right answer together.
     """
-    train = training_examples("train", embedder, retriever, right=2, wrong=3, seed=config.seed)
+    train = (*all_examples(embedder, retriever, config), *extra)
     dev = training_examples("dev", embedder, retriever, right=len(RIGHT), wrong=len(CORRUPTIONS), seed=config.seed + 7)
     dev = tuple(one for one in dev if one.kind in RIGHT or one.kind in CORRUPTIONS)
-    examiner = Examiner(untuned(embedder), retriever)
-    read_train, read_dev = examined(train, examiner), examined(dev, examiner)
-    fold = {faq.id: n % FAQ_FOLDS for n, faq in enumerate(sorted(retriever.faqs, key=lambda faq: faq.id))}
-    where = np.array([fold[(one.case.gold or ("",))[0]] for one in dev])
+    alone = Examiner(untuned(embedder))
+    read_train, read_dev = examined(train, alone), examined(dev, Examiner(untuned(embedder), retriever))
+    fold = _faq_folds(retriever)
     kinds, groups = np.array([one.kind for one in dev]), np.array([one.group for one in dev])
+    right_kinds = np.isin(kinds, list(RIGHT))
     rows = []
     for kind in CORRUPTIONS:
         scores, supported = np.full(len(dev), np.nan), np.full(len(dev), np.nan)
-        for part in range(FAQ_FOLDS):
-            chosen = [n for n, one in enumerate(train) if one.kind != kind and fold.get((one.case.gold or ("",))[0], -1) != part]
-            other = with_support(model, fit_support([train[n] for n in chosen], [read_train[n] for n in chosen], config))
-            for n in np.flatnonzero((where == part) & ((kinds == kind) | np.isin(kinds, list(RIGHT)))):
-                value = probability_of_good(other, read_dev[n], searched=True)
-                scores[n] = np.nan if value is None else value
-                if read_dev[n].asserts:
-                    supported[n] = supported_probability(part_of(other.arrays, "support"), read_dev[n].support)
-        right = np.isin(kinds, list(RIGHT)) & ~np.isnan(scores)
-        wrong = (kinds == kind) & ~np.isnan(scores)
+        for part, other in _folds_models(model, train, read_train, fold, config, without=kind):
+            for n in np.flatnonzero((kinds == kind) | right_kinds):
+                if fold[_gold(dev[n])] == part:
+                    value = probability_of_good(other, read_dev[n], searched=True)
+                    scores[n] = np.nan if value is None else value
+                    if read_dev[n].asserts:
+                        supported[n] = supported_probability(part_of(other.arrays, "support"), read_dev[n].support)
+        right, wrong = right_kinds & ~np.isnan(scores), (kinds == kind) & ~np.isnan(scores)
         threshold = float(np.quantile(scores[right], FALSE_ALARMS))
         rows.append({"type": kind, "answers": int(wrong.sum()), "recall": _share(scores < threshold, wrong, groups),
                      "recall_by_support_alone": _share(supported <= np.quantile(supported[right], FALSE_ALARMS), wrong, groups),
                      "recall_at_half": _share(scores < 0.5, wrong, groups), "false_alarms_at_half": _share(scores < 0.5, right, groups),
                      "threshold": threshold})
     return rows
+
+
+def by_hand(embedder: Embedder, retriever: FaqRetriever, model: Model, config: FitConfig, extra: Sequence[Example] = ()) -> list[dict[str,
+                                                                                                                               Any]]:
+    """Verdicts on the answers written by hand, each by support weights that saw no answer about its FAQ; intervals by FAQ."""
+    train = (*all_examples(embedder, retriever, config), *extra)
+    held = hand_written(retriever)
+    alone = Examiner(untuned(embedder))
+    read_train, read, fold = examined(train, alone), examined(held, alone), _faq_folds(retriever)
+    p = np.full(len(held), np.nan)
+    for part, other in _folds_models(model, train, read_train, fold, config):
+        at = [n for n, one in enumerate(held) if fold[_gold(one)] == part]
+        p[at] = probabilities(other, [read[n] for n in at], searched=False)
+    low, high = model.band
+    kinds, groups = np.array([one.kind for one in held]), np.array([_gold(one) for one in held])
+    told = ~np.isnan(p) & ~((p > low) & (p < high))
+    return [{"answers": kind, "count": int((kinds == kind).sum()), "judged": _share(told, kinds == kind, groups),
+             "called_good_of_judged": _share(p >= 0.5, told & (kinds == kind), groups),
+             "called_good": _share(p >= 0.5, (kinds == kind) & ~np.isnan(p), groups)} for kind in dict.fromkeys(kinds.tolist())]
+
+
+def _faq_folds(retriever: FaqRetriever) -> dict[str, int]:
+    return {faq.id: n % FAQ_FOLDS for n, faq in enumerate(sorted(retriever.faqs, key=lambda faq: faq.id))}
+
+
+def _gold(example: Example) -> str:
+    return (example.case.gold or ("",))[0]
+
+
+def _folds_models(model: Model, train: Sequence[Example], read: Sequence[Examined], fold: Mapping[str, int], config: FitConfig, *,
+                  without: str = "") -> Iterator[tuple[int, Model]]:
+    """The model with support weights that saw no answer about the fold's FAQs, and none of a kind."""
+    for part in range(FAQ_FOLDS):
+        chosen = [n for n, one in enumerate(train) if one.kind != without and fold.get(_gold(one), -1) != part]
+        yield part, with_support(model, fit_support([train[n] for n in chosen], [read[n] for n in chosen], config))
 
 
 def against_reference(embedder: Embedder, retriever: FaqRetriever, model: Model, split: Split) -> list[dict[str, Any]]:
@@ -182,10 +223,11 @@ def _printed(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command that is asked for."""
     parser = argparse.ArgumentParser("python -m evaluation.local_judge", description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=["fit", "corruptions", "turns", "ratings", "bench"])
+    parser.add_argument("what", choices=["fit", "corruptions", "by-hand", "turns", "ratings", "bench"])
     parser.add_argument("--out", type=Path, default=SHIPPED, help="folder that `fit` writes")
     parser.add_argument("--judge", type=Path, default=SHIPPED, help="folder of the judge to measure")
     parser.add_argument("--ratings", type=Path, help="rated answers (judgements.jsonl): `ratings` measures on them, `fit` learns from them")
+    parser.add_argument("--log", help="conversation log (a database's URL): `fit` learns from the feedback in it too")
     parser.add_argument("--split", default="dev", choices=["dev", "test"], help="of `turns` and `bench`; test is for the last measurement")
     parser.add_argument("--runtime", default="onnx-int8", choices=RUNTIMES, help="of `bench`")
     parser.add_argument("--seed", type=int, default=0)
@@ -193,20 +235,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     config = FitConfig(seed=options.seed)
     embedder, retriever = load_knowledge(None)
+    extra = () if options.ratings is None else rated_examples(read_judgements(options.ratings))
     if options.what == "fit":
-        extra = () if options.ratings is None else rated_examples(read_judgements(options.ratings))
-        model = fitted(embedder, retriever, config, extra)
-        save_model(options.out, model, {"config": asdict(config), "knowledge_base": retriever.version, "rated_answers": len(extra)})
+        logged = () if options.log is None else logged_examples(options.log, retriever)
+        model = fitted(embedder, retriever, config, (*extra, *logged))
+        save_model(options.out, model, {"config": asdict(config), "knowledge_base": retriever.version, "rated_answers": len(extra),
+                                        "rated_turns": len(logged)})
         print(f"{options.out}: version {model.version}, can't tell between {model.band[0]:.3f} and {model.band[1]:.3f}", file=sys.stderr)
     elif options.what == "corruptions":
-        _printed(held_out_types(embedder, retriever, load_model(options.judge), config), as_json=options.json)
+        _printed(held_out_types(embedder, retriever, load_model(options.judge), config, extra), as_json=options.json)
+    elif options.what == "by-hand":
+        _printed(by_hand(embedder, retriever, load_model(options.judge), config, extra), as_json=options.json)
     elif options.what == "turns":
         _printed(against_reference(embedder, retriever, load_model(options.judge), options.split), as_json=options.json)
     elif options.what == "ratings":
         if options.ratings is None:
             parser.error("--ratings: expected the file of rated answers, got none")
         base = untuned(embedder)
-        helpdesk = training_examples("train", embedder, retriever, right=2, wrong=3, seed=config.seed)
+        helpdesk = all_examples(embedder, retriever, config)
         rated = read_judgements(options.ratings)
         _printed(against_people(rated, base, load_model(options.judge), helpdesk, retriever, config), as_json=options.json)
     else:

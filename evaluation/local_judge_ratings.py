@@ -13,23 +13,51 @@ from numpy.typing import NDArray
 
 from chat.ports import Retriever
 from evaluation.human_ratings import RatedAnswer, consensus, one_against_rest
+from evaluation.ranks import auroc, conversation_numbers, difference, drawn, interval
 from evaluation.reference_metrics import rouge_l
-from evaluation.stats import FEWEST_CONVERSATIONS, Interval
+from evaluation.stats import Interval
 from kb.embedder import Embedder
+from kb.retriever import FaqRetriever
 from reward.examining import Examined, Examiner
+from reward.judge import Case
 from reward.local_model import Model, encoder_of, probability_of_good
 from reward.local_training import Example, FitConfig, fit
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 FOLDS = 5
-RESAMPLES = 2_000
 READ = 64
+RATED_SUPPORT = 3.0
+"""What a rated answer counts in what the FAQs hold, beside a made one."""
 
 
 def rated_examples(answers: Sequence[RatedAnswer]) -> tuple[Example, ...]:
-    """The rated answers as examples to fit on; those without a consensus are left out."""
+    """The rated answers as examples of what passages hold to fit on; those without a consensus are left out."""
     labelled = [(answer, consensus(answer)) for answer in answers]
-    return tuple(Example(answer.case(), answer.conversation, "rated", good, good) for answer, good in labelled if good is not None)
+    return tuple(Example(answer.case(), answer.conversation, "rated", good, None, support_weight=RATED_SUPPORT)
+                 for answer, good in labelled if good is not None)
+
+
+def logged_examples(url: str, retriever: FaqRetriever) -> tuple[Example, ...]:
+    """The turns of a log on whose answers its raters agree, as examples; ratings that are set aside don't count.
+
+    They teach what the FAQs hold, not what settles a query: a rating doesn't say which of the two was at fault, and what was said before
+    isn't looked at. Turns that mayn't be trained on, or whose FAQs are gone, are left out. Raises: LogError.
+    """
+    from chat.log.store import SqlConversationLog
+    from reward.review import review
+
+    with SqlConversationLog(url, create=False) as log:
+        found = review(log)
+    agreed = {one.turn_id: one.good for one in found.consensus.turns}
+    examples = []
+    for turn_id, turn in found.turns.items():
+        good = agreed.get(turn_id)
+        shown = [retriever.get(faq_id) for faq_id in turn.shown]
+        if good is not None and turn.answer and turn.trains and None not in shown:
+            case = Case(turn.query, (), tuple(faq for faq in shown if faq is not None), turn.answer, ())
+            examples.append(Example(case, f"log:{turn_id}", "rated turn", good, None, support_weight=RATED_SUPPORT))
+    return tuple(examples)
 
 
 def against_people(answers: Sequence[RatedAnswer], embedder: Embedder, model: Model, helpdesk: Sequence[Example], retriever: Retriever,
@@ -37,7 +65,7 @@ def against_people(answers: Sequence[RatedAnswer], embedder: Embedder, model: Mo
     """AUROC of each score against the consensus, and how much the judge is ahead of it; intervals by conversation."""
     rated = [answer for answer in answers if consensus(answer) is not None]
     good = np.array([bool(consensus(answer)) for answer in rated])
-    groups = np.array([answer.conversation for answer in rated])
+    groups = conversation_numbers([answer.conversation for answer in rated])
     examiner = Examiner(embedder)
     read = [one for n in range(0, len(rated), READ) for one in examiner.examine([answer.case() for answer in rated[n : n + READ]])]
     scores = {
@@ -51,20 +79,23 @@ def against_people(answers: Sequence[RatedAnswer], embedder: Embedder, model: Mo
     return [_row(name, values, scores, good, groups) for name, values in scores.items()] + [_ceiling(answers)]
 
 
-def _row(name: str, values: Floats, scores: dict[str, Floats], good: NDArray[np.bool_], groups: NDArray[Any]) -> dict[str, Any]:
-    first, second = (scores[key] for key in list(scores)[:2])
-    return {"score": name, "answers": len(good), "bad": int((~good).sum()), "auroc": by_group(groups, lambda r: auroc(good[r], values[r])),
-            "shipped_less_this": by_group(groups, lambda r: auroc(good[r], first[r]) - auroc(good[r], values[r])),
-            "fitted_less_this": by_group(groups, lambda r: auroc(good[r], second[r]) - auroc(good[r], values[r]))}
+def _row(name: str, values: Floats, scores: dict[str, Floats], good: Bools, groups: NDArray[np.int64]) -> dict[str, Any]:
+    ranked = {key: auroc(found, good, groups, drawn(groups)) for key, found in scores.items()}
+    shipped, fitted = list(ranked)[:2]
+    conversations = int(groups.max()) + 1
+    return {"score": name, "answers": len(good), "bad": int((~good).sum()), "auroc": interval(ranked[name], conversations),
+            "shipped_less_this": difference(ranked[shipped], ranked[name], conversations),
+            "fitted_less_this": difference(ranked[fitted], ranked[name], conversations)}
 
 
 def _ceiling(answers: Sequence[RatedAnswer]) -> dict[str, Any]:
     rows = one_against_rest(answers)
     rest, score = np.array([row.rest for row in rows]), np.array([float(row.score) for row in rows])
-    groups = np.array([row.conversation for row in rows])
+    groups = conversation_numbers([row.conversation for row in rows])
     nothing = Interval(np.nan, np.nan, np.nan)
     return {"score": "one rater, against the rest", "answers": len(rows), "bad": int((~rest).sum()),
-            "auroc": by_group(groups, lambda r: auroc(rest[r], score[r])), "shipped_less_this": nothing, "fitted_less_this": nothing}
+            "auroc": interval(auroc(score, rest, groups, drawn(groups)), int(groups.max()) + 1), "shipped_less_this": nothing,
+            "fitted_less_this": nothing}
 
 
 def _scores(model: Model, read: Sequence[Examined]) -> Floats:
@@ -101,22 +132,3 @@ def _similarities(rated: Sequence[RatedAnswer], embedder: Embedder) -> Floats:
 
 def _passages(answer: RatedAnswer) -> str:
     return "\n".join(one.answer for one in answer.passages)
-
-
-def auroc(good: NDArray[np.bool_], score: Floats) -> float:
-    """Chance that a Good answer's score is above a Bad one's, ties half; nan where there is only one kind."""
-    from scipy.stats import rankdata
-
-    most, least = int(good.sum()), int((~good).sum())
-    if not most or not least:
-        return float("nan")
-    return float((rankdata(score)[good].sum() - most * (most + 1) / 2) / (most * least))
-
-
-def by_group(groups: NDArray[Any], statistic: Any, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
-    """A statistic of rows with its 95 % interval: whole groups are drawn again. Resamples in which it has no value are left out."""
-    members = [np.flatnonzero(groups == name) for name in np.unique(groups)]
-    rng = np.random.default_rng(seed)
-    values = [statistic(np.concatenate([members[n] for n in rng.integers(len(members), size=len(members))])) for _ in range(resamples)]
-    low, high = np.nanquantile(values, (0.025, 0.975))
-    return Interval(float(statistic(np.arange(len(groups)))), float(low), float(high), len(members) < FEWEST_CONVERSATIONS)

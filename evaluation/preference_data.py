@@ -12,9 +12,12 @@ from dataclasses import replace
 import numpy as np
 
 from chat.log.store import SqlConversationLog
-from evaluation.datasets import Session, conversation_queries
+from evaluation.datasets import HELPDESK_ENCODER, HELPDESK_FAQS, Session, conversation_queries
+from evaluation.world import load_knowledge
+from kb.embedder import Embedder, EmbedderConfig, load_embedder
 from kb.queries import LabelledQuery
 from kb.retriever import FaqRetriever
+from kb.source import read_faqs
 from kb.types import Faq
 from reward.corruptions import CORRUPTIONS, RIGHT, Source
 from reward.preferences import Judged, Preference
@@ -25,6 +28,15 @@ SHOWN = 3
 SEARCHED = 8
 CORRUPTED = 2
 """Corrupted answers to a query, at most."""
+
+
+def helpdesk_knowledge(sessions: Sequence[Session] | None) -> tuple[Embedder, FaqRetriever]:
+    """The help desk that ships with its encoder; given sessions, only the FAQs that these need, which are read in no time."""
+    if sessions is None:
+        return load_knowledge(None)
+    needed = {faq_id for session in sessions for turn in session.turns for faq_id in turn.gold or ()}
+    embedder = load_embedder(EmbedderConfig(str(HELPDESK_ENCODER)))
+    return embedder, FaqRetriever.build(embedder, [faq for faq in read_faqs(HELPDESK_FAQS) if faq.id in needed])
 
 
 def helpdesk_preferences(sessions: Sequence[Session], retriever: FaqRetriever, *, seed: int = 0) -> tuple[Preference, ...]:

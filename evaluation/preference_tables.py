@@ -1,63 +1,37 @@
 """The reward model's table of docs/results.md, as Markdown: `python -m evaluation.preference_tables --data FOLDER`.
 
-Cross-validated by group against length and embedding similarity; the ridge is chosen inside each training fold. The list of figures
-isn't: it was chosen by looking at all pairs of qa-feedback, so on them the table is optimistic, and says so. Minutes on one core; with
-`--cache`, the texts are encoded once. Leaves out fitting (`reward/train.py`) and the command that trains for use (`preference_run.py`).
+Cross-validated by group against length and embedding similarity. In the last row everything is chosen inside each training fold: which
+kinds of figures are read, and the ridge (`preference_folds.py`). What is left to hindsight on qa-feedback is which figures were thought of
+at all. Minutes on one core; with `--cache`, the texts are encoded once. Leaves out fitting (`reward/train.py`) and the command that
+trains for use (`preference_run.py`).
 """
 
 import argparse
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.preference_folds import INNER_FOLDS, RIDGES, Paired, held_out, paired, with_figures, with_ridge
 from evaluation.stats import Interval, ratio_difference, resampled, share
 from kb.embedder import Embedder, EmbedderConfig, Progress, Vectors, load_embedder
-from reward.answer_features import FEATURES, LENGTH, SIMILARITY
+from reward.answer_features import FEATURES, KINDS, LENGTH, SIMILARITY
 from reward.calibration import correct, measures
 from reward.model import NetworkConfig
-from reward.preferences import Preference, place, read_preferences
-from reward.train import Table, TrainConfig, fit, tabulate
+from reward.preferences import read_preferences
+from reward.train import TrainConfig
 
 Floats = NDArray[np.float64]
-RIDGES = (0.02, 0.05, 0.15, 0.5)
-FOLDS, INNER_FOLDS, SEEDS = 10, 3, 3
+FOLDS, SEEDS = 10, 3
 AHEAD = 0.05
 """By so much the model should be ahead of both kinds of baseline."""
-MODEL, DEBIASED = "**reward model**", "reward model, what it owes to length taken off"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Paired:
-    """Preferences with the figures of their answers."""
-
-    pairs: tuple[Preference, ...]
-    table: Table
-    embedder: Embedder
-
-    @property
-    def groups(self) -> NDArray[np.int64]:
-        """Number of each pair's group, in order of appearance, shape (B,)."""
-        names = {group: n for n, group in enumerate(dict.fromkeys(pair.group for pair in self.pairs))}
-        return np.array([names[pair.group] for pair in self.pairs])
-
-    def gaps(self, values: Floats) -> Floats:
-        """Chosen less rejected, from a value for each row of the table: shape (N,) to (B,)."""
-        chosen, rejected = (self.table.of([pair.answers[n] for pair in self.pairs]) for n in (0, 1))
-        gap: Floats = values[chosen] - values[rejected]
-        return gap
-
-    def gap(self, figure: str) -> Floats:
-        """Of one figure."""
-        return self.gaps(self.table.rows[:, FEATURES.index(figure)])
-
-    def only(self, kept: NDArray[np.bool_]) -> "Paired":
-        return Paired(tuple(pair for pair, keep in zip(self.pairs, kept, strict=True) if keep), self.table, self.embedder)
+ALL_FIGURES, DEBIASED = "reward model on all figures, as it ships", "the same, what it owes to length taken off"
+MODEL = "**reward model, kinds of figures chosen too**"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,8 +40,8 @@ class Arm:
 
     name: str
     logits: Floats
-    ridges: tuple[float, ...] = ()
-    """That were chosen, one for each fold and seed."""
+    chosen: tuple[TrainConfig, ...] = ()
+    """Configurations that were chosen, one for each fold and seed."""
 
 
 class KeptVectors:
@@ -90,47 +64,8 @@ class KeptVectors:
         return vectors
 
 
-def paired(pairs: Sequence[Preference], embedder: Embedder) -> Paired:
-    """Preferences with figures on this encoder. Raises: EmbedderError."""
-    return Paired(tuple(pairs), tabulate(pairs, embedder), embedder)
-
-
-def folds_of(data: Paired, folds: int, seed: int) -> NDArray[np.int64]:
-    """Fold of each pair, shape (B,): groups in an order that a hash gives, dealt out one by one."""
-    order = sorted({pair.group for pair in data.pairs}, key=lambda group: place(group, seed))
-    fold = {group: n % folds for n, group in enumerate(order)}
-    return np.array([fold[pair.group] for pair in data.pairs])
-
-
-def held_out(data: Paired, config: TrainConfig, folds: int, choose: Callable[[Paired, TrainConfig], TrainConfig] | None = None,
-             chosen: list[float] | None = None) -> Floats:
-    """Logits of every pair by a model that learned from the other folds; folds and training by the configuration's seed, shape (B,).
-
-    `choose` makes the configuration of a fold, from its training pairs alone; `chosen` takes the ridges.
-    """
-    fold, logits = folds_of(data, folds, config.seed), np.zeros(len(data.pairs))
-    for number in range(folds):
-        training = data.only(fold != number)
-        mine = config if choose is None else choose(training, config)
-        model = fit(training.pairs, data.table, data.embedder, mine).model
-        logits[fold == number] = data.gaps(model.of_figures(data.table.rows))[fold == number]
-        if chosen is not None:
-            chosen.append(mine.ridge)
-    return logits
-
-
-def with_ridge(training: Paired, config: TrainConfig, ridges: Sequence[float] = RIDGES, folds: int = INNER_FOLDS) -> TrainConfig:
-    """The ridge whose log loss is least, cross-validated by group among these pairs alone."""
-    inner = replace(config, seed=config.seed + 1000)  # other folds than those outside
-
-    def loss(ridge: float) -> float:
-        return float(np.mean(np.logaddexp(0, -held_out(training, replace(inner, ridge=ridge), folds))))
-
-    return replace(config, ridge=min(ridges, key=loss))
-
-
 def arms(data: Paired, *, folds: int = FOLDS, seeds: int = SEEDS, ridges: Sequence[float] = RIDGES) -> tuple[Arm, ...]:
-    """The reward model and what it is compared with."""
+    """What the reward model is compared with, and in the last place the reward model."""
     columns = {name: data.table.rows[:, FEATURES.index(name)] for name in ("prompt", "context")}
     found = [Arm("longer is better", data.gap("log_words")[None]), Arm("cosine to the question", data.gap("prompt")[None]),
              Arm("cosine to the nearest passage", data.gap("context")[None]),
@@ -138,16 +73,27 @@ def arms(data: Paired, *, folds: int = FOLDS, seeds: int = SEEDS, ridges: Sequen
     for name, figures in (("trained on four figures of length", LENGTH), ("trained on three cosines", SIMILARITY)):
         found.append(Arm(name, np.stack([held_out(data, TrainConfig(seed=seed, network=NetworkConfig(figures=figures)), folds)
                                          for seed in range(seeds)])))
-    logits, debiased, chosen = [], [], []
-    for seed in range(seeds):
-        mine: list[float] = []
-        logits.append(held_out(data, TrainConfig(seed=seed), folds, lambda training, config: with_ridge(training, config, ridges), mine))
+    return (*found, *_reward_arms(data, folds, seeds, ridges))
+
+
+def _reward_arms(data: Paired, folds: int, seeds: int, ridges: Sequence[float]) -> Iterator[Arm]:
+    """Reward models: all figures with the ridge chosen inside, the same debiased, and one whose kinds of figures are chosen inside too."""
+    def ridge(training: Paired, config: TrainConfig) -> TrainConfig:
+        return with_ridge(training, config, ridges)
+
+    def debiased(_: Paired, config: TrainConfig) -> TrainConfig:
+        return replace(next(again), debias_length=True)
+
+    def figures(training: Paired, config: TrainConfig) -> TrainConfig:
+        return ridge(training, with_figures(training, config))
+
+    for name, choose in ((ALL_FIGURES, ridge), (DEBIASED, debiased), (MODEL, figures)):
+        logits, mine = [], list[TrainConfig]()
+        for seed in range(seeds):
+            logits.append(held_out(data, TrainConfig(seed=seed), folds, choose, mine))
+            print(f"{name}, seed {seed}", file=sys.stderr, flush=True)
         again = iter(mine)
-        debiased.append(held_out(data, TrainConfig(seed=seed, debias_length=True), folds,
-                                 lambda _, config, again=again: replace(config, ridge=next(again))))  # type: ignore[misc]
-        chosen += mine
-        print(f"seed {seed}: ridges {mine}", file=sys.stderr, flush=True)
-    return (*found, Arm(DEBIASED, np.stack(debiased), tuple(chosen)), Arm(MODEL, np.stack(logits), tuple(chosen)))
+        yield Arm(name, np.stack(logits), tuple(mine))
 
 
 def table(data: Paired, found: Sequence[Arm]) -> Iterator[str]:
@@ -168,7 +114,7 @@ def leads(data: Paired, found: Sequence[Arm]) -> Mapping[str, Interval]:
     groups, weights = _by_group(data)
     count, ours = np.bincount(groups), _sums(correct(found[-1].logits), groups)
     return {arm.name: ratio_difference(ours, count, _sums(correct(arm.logits), groups), count, weights)
-            for arm in found if arm.name not in (MODEL, DEBIASED)}
+            for arm in found if arm.name not in (MODEL, ALL_FIGURES, DEBIASED)}
 
 
 def target(found: Mapping[str, Interval]) -> str:
@@ -203,8 +149,7 @@ def details(data: Paired, arm: Arm) -> Iterator[str]:
 
 def report(data: Paired, found: Sequence[Arm], *, folds: int, ridges: Sequence[float] = RIDGES) -> Iterator[str]:
     """The whole text."""
-    model, debiased = found[-1], found[-2]
-    chosen = Counter(model.ridges)
+    *_, whole, debiased, model = found
     yield (f"{len(data.pairs)} pairs of {len({pair.group for pair in data.pairs})} groups; {folds} folds by group, seeds 0 to "
            f"{len(model.logits) - 1} of folds and training; 95 % intervals by group, paired; a tie counts half.")
     yield ""
@@ -212,13 +157,19 @@ def report(data: Paired, found: Sequence[Arm], *, folds: int, ridges: Sequence[f
     yield ""
     yield target(leads(data, found))
     yield ""
-    yield (f"The ridge was chosen inside each training fold, by log loss over {INNER_FOLDS} folds by group: "
-           f"{', '.join(f'{ridge:g} {chosen[ridge]} times' for ridge in ridges)}. **The list of figures was not**: it was chosen before by "
-           "looking at all pairs of qa-feedback, with settings of the network, and nothing there is untouched, so figures of that data are "
-           "optimistic. The baselines weren't chosen so.")
-    for arm in (model, debiased):
+    yield from choices(model, ridges)
+    for arm in (model, whole, debiased):
         yield ""
         yield from details(data, arm)
+
+
+def choices(model: Arm, ridges: Sequence[float]) -> Iterator[str]:
+    """What was chosen inside the folds."""
+    ridge = Counter(config.ridge for config in model.chosen)
+    kinds = {kind: sum(set(names) <= set(config.network.figures) for config in model.chosen) for kind, names in KINDS.items()}
+    yield (f"Chosen inside each of {len(model.chosen)} training folds by log loss over {INNER_FOLDS} folds by group: the ridge "
+           f"({', '.join(f'{one:g} {ridge[one]} times' for one in ridges)}) and the kinds of figures, of which were kept "
+           f"{', '.join(f'{kind} {times} times' for kind, times in kinds.items())}.")
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from evaluation.datasets import Session
 from evaluation.graph import state_graph
+from evaluation.heard import HearingJudge
 from evaluation.rollout import World, replays
 from policy.graph import StateGraph
 from reward.agreement import Agreement, agreement
@@ -50,10 +51,10 @@ class Trust:
 
 def foreseen(judge: Judge, sessions: Sequence[Session], world: World, progress: Callable[[int], None] | None = None) -> RememberingJudge:
     """The judge, asked already about all that replays of these sessions will ask. `progress` is told of each conversation."""
-    hearing = _Hearing(judge.version)
+    hearing = HearingJudge(None, judge.version)
     state_graph(replays(sessions, replace(world, judge=hearing)), progress)
     known = RememberingJudge(judge)
-    known.judge(hearing.cases)
+    known.judge([case for case, _ in hearing.heard])
     return known
 
 
@@ -70,15 +71,3 @@ def trust(judged: StateGraph, labelled: StateGraph, judge: str, against: str) ->
 
 def _words(graph: StateGraph) -> list[bool | None]:
     return [None if np.isnan(good) else bool(good) for good in graph.good.ravel()]
-
-
-class _Hearing:
-    """Notes what it is asked, and can't tell."""
-
-    def __init__(self, version: str) -> None:
-        self.version = version
-        self.cases: list[Case] = []
-
-    def judge(self, cases: Sequence[Case]) -> tuple[Verdict | None, ...]:
-        self.cases.extend(cases)
-        return (None,) * len(cases)

@@ -174,6 +174,10 @@ def known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
+LOG, PEOPLE = "log", "people"
+"""Set and truth of a measurement that bars a judge from training."""
+
+
 def accept(found: Agreement | AgreementRecord, minimum_kappa: float = MINIMUM_KAPPA) -> None:
     """Let a judge pass whose kappa is at least the minimum and who decided at least half of the cases.
 
@@ -193,19 +197,16 @@ def accept(found: Agreement | AgreementRecord, minimum_kappa: float = MINIMUM_KA
                                 f"{found_kappa} on {on}; {force}")
 
 
-def accept_recorded(records: Sequence[AgreementRecord], judge: str, minimum_kappa: float = MINIMUM_KAPPA) -> AgreementRecord:
-    """The latest record of this version of the judge, if it may train.
+def accept_kept(records: Sequence[AgreementRecord], judge: str, minimum_kappa: float = MINIMUM_KAPPA) -> None:
+    """Let this version of a judge pass unless what is kept says that people who rated a log's answers disagree with it.
 
-    Raises: JudgeRefusedError for a version that nobody has measured, or whose latest measurement `accept` refuses.
+    One that nobody has measured so passes: a training measures it anyway, on its own labels. Other sets don't bar. The probe set is made
+    of what judges get wrong, others' rated answers are about other FAQs, and another judge's word is no truth.
+    Raises: JudgeRefusedError.
     """
-    of_judge = [record for record in records if record.judge == judge]
-    if not of_judge:
-        measured = ", ".join(sorted({record.judge for record in records})) or "none"
-        raise JudgeRefusedError(f"judge {judge}: expected a record of its agreement with people, found records of {measured}; measure it "
-                                "with `fetchgate reward agreement --record FILE`, or go on all the same with --force-judge")
-    latest = max(of_judge, key=lambda record: record.measured_at)
-    accept(latest, minimum_kappa)
-    return latest
+    for record in records:
+        if (record.judge, record.data, record.against) == (judge, LOG, PEOPLE):
+            accept(record, minimum_kappa)
 
 
 def read_agreement(path: Path) -> tuple[AgreementRecord, ...]:

@@ -8,9 +8,10 @@ claim that was changed (`support.py`): averaged over an answer's sentences, thos
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,10 @@ FUSION = ("one_sentence", "one_least", "one_first", "one_last", "one_asked", "tw
 FACTS = ("numbers_known", "numbers_new", "anchored_mean", "anchored_least", "names", "names_new")
 FORM = ("repeats_3", "repeats_5", "unlike_words", "alike_sentences", "echo", "echo_first", "type_first", "type_share", "hedges", "unended",
         "brackets")
-FEATURES = (*LENGTH, *SIMILARITY, *NEARNESS, *SUPPORT, *COVERAGE, *WORDS, *FUSION, *FACTS, *FORM)
+KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    "length": LENGTH, "similarity": SIMILARITY, "nearness": NEARNESS, "support": SUPPORT, "coverage": COVERAGE, "words": WORDS,
+    "fusion": FUSION, "facts": FACTS, "form": FORM})
+FEATURES = tuple(name for kind in KINDS.values() for name in kind)
 """Names of the figures, in the order of every array here."""
 
 

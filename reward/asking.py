@@ -17,7 +17,7 @@ from openai import AsyncOpenAI, omit
 
 from chat.errors import LLMError
 from chat.llm.faults import RETRY_UNLESS_TOLD_TO_WAIT, llm_error, told_to_wait
-from chat.llm.openai import DEFAULT_BASE_URL, NO_KEY
+from chat.llm.openai import DEFAULT_BASE_URL, NO_KEY, check_server
 from chat.ports import TokenCounter
 from chat.types import Message, Usage
 from reward.errors import JudgeError
@@ -49,11 +49,13 @@ class ServerConfig:
     """Of one reply; a model that reasons first needs more."""
 
     def __post_init__(self) -> None:
-        if not self.model.strip():
-            raise JudgeError("judge model: expected a model's name at the server, got nothing; set FETCHGATE_JUDGE_MODEL or the option")
+        try:
+            check_server(self.model, self.base_url, self.api_key, self.max_retries)
+        except ValueError as error:
+            raise JudgeError(f"judge {error}; set FETCHGATE_JUDGE_… or the option") from None
         for name in ("timeout", "patience", "max_tokens"):
             if not getattr(self, name) > 0:
-                raise JudgeError(f"{name}: expected more than 0, got {getattr(self, name)}")
+                raise JudgeError(f"judge {name}: expected more than 0, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, slots=True)

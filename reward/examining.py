@@ -4,6 +4,7 @@ The texts of a batch are embedded by one call; the FAQs' vectors are remembered 
 (`local_model.py`) and the figures themselves (`support.py`, `settling.py`).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,7 @@ from kb.embedder import Embedder, Vectors
 from kb.tuned import untuned
 from kb.types import Faq
 from reward import settling, support
+from reward.claims import Said, taken_apart
 from reward.facts import facts
 from reward.judge import Case
 
@@ -33,7 +35,11 @@ FEWEST_ENGLISH = 0.12
 """Share of its words below which an answer of more than a few is in another language."""
 STRETCH = 3.0
 """By which a gap of cosines is stretched to [0, 1]."""
-DISTANCE, OFF_THE_POINT = support.FEATURES.index("distance"), support.FEATURES.index("off_the_point")
+SHORT = 6
+"""Words of a claim that is read together with the query too: "₹450." says nothing by itself."""
+YES, NO = re.compile(r"(?:yes|haan|of course)\b", re.IGNORECASE), re.compile(r"(?:sorry, |i'm afraid )?(?:no|nahin?)\b", re.IGNORECASE)
+DISTANCE = support.OF_CLAIM.index("distance")
+OFF_THE_POINT, YES_NO = support.FEATURES.index("off_the_point"), support.FEATURES.index("yes_no")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +50,17 @@ class Examined:
     """FAQs that were looked at: those shown, then those that the knowledge base finds."""
     settling: Floats
     """Of each of them, shape (FAQs, settling features)."""
-    said: support.Said
+    said: Said
     claims: tuple[support.Claim, ...]
     resting: tuple[int, ...]
     """Positions of the FAQs that the claims were laid beside."""
     support: Floats
-    """Shape (21,)."""
+    """Of `support.FEATURES`, shape (41,)."""
     english: bool
     unread: str = ""
     """Why it can't be judged; empty where it can."""
+    bare: bool = False
+    """No FAQ that was looked at has a question: they are passages, of which can't be told whether they settle a query."""
 
     @property
     def asserts(self) -> bool:
@@ -79,7 +87,8 @@ class Examiner:
         asked = [settling.asking(case.query, case.history) for case in cases]
         found = [self._taken_apart(case, faqs) for case, (faqs, _) in zip(cases, looked, strict=True)]
         passing = [*(text for one in asked for text in one.texts),
-                   *(claim.text for one in found for claim in one.claims if claim.figures[DISTANCE])]
+                   *(text for case, one in zip(cases, found, strict=True) for claim in one.claims if claim.figures[DISTANCE]
+                     for text in _readings(claim, case.query))]
         keep = [text for text in dict.fromkeys(text for faqs, _ in looked for known, _ in map(self._reading,
             faqs) for text in known.passages)]
         passing = list(dict.fromkeys(passing))
@@ -108,27 +117,47 @@ class Examiner:
         """All but what takes vectors."""
         nothing = np.zeros((0, len(settling.FEATURES)))
         if len(case.answer) > MOST_LETTERS:
-            return Examined((), nothing, support.Said((), False, False), (), (), np.zeros(len(support.FEATURES)), True,
+            return Examined((), nothing, Said((), False, False), (), (), np.zeros(len(support.FEATURES)), True,
                             f"the answer is longer than {MOST_LETTERS} letters")
-        said = support.Said((), False, False) if case.answer.strip() in TALK else support.taken_apart(case.answer)
+        said = Said((), False, False) if case.answer.strip() in TALK else taken_apart(case.answer)
         unread = "" if len(said.claims) <= support.MOST_CLAIMS else f"the answer has more than {support.MOST_CLAIMS} sentences"
         shown = [self._reading(faq)[1] for faq in faqs[: len(dict.fromkeys(case.faqs))]]
-        query, stems = facts(case.query[: settling.MOST_LETTERS]), facts(case.answer).stems
-        claims = () if unread else tuple(support.lay_beside(claim[: settling.MOST_LETTERS], shown, query, stems) for claim in said.claims)
+        before = case.history[-1].query[: settling.MOST_LETTERS] if case.history else ""
+        on = support.ground(shown, facts(f"{before}\n{case.query[: settling.MOST_LETTERS]}"))
+        stems = facts(case.answer).stems
+        claims = () if unread else tuple(support.lay_beside(claim[: settling.MOST_LETTERS], on, stems) for claim in said.claims)
         return Examined(tuple(faq.id for faq in faqs), nothing, said, claims,
-                        tuple(dict.fromkeys(claim.faq for claim in claims if claim.faq is not None)), support.worst(claims),
+                        tuple(dict.fromkeys(claim.faq for claim in claims if claim.faq is not None)), support.together(claims),
                         _english(case.answer), unread)
 
     def _examined(self, case: Case, faqs: Sequence[Faq], search: settling.Found | None, asked: settling.Asking, one: Examined,
                   vectors: "_Vectors") -> Examined:
         """The same with the figures that take vectors."""
         knowns = [self._reading(faq)[0] for faq in faqs]
+        passages = [vectors.of(known.passages) for known in knowns]
         texts = vectors.of(asked.texts).T
-        cosines = [vectors.of(known.passages) @ texts for known in knowns]
-        claims = tuple(_with_distance(claim, knowns, vectors) for claim in one.claims)
-        figures = support.worst(claims)
-        figures[OFF_THE_POINT] = _off_the_point(claims, knowns, cosines)
-        return replace(one, settling=settling.figures(asked, case.history, knowns, cosines, search), claims=claims, support=figures)
+        cosines = [matrix @ texts for matrix in passages]
+        shown = len(dict.fromkeys(case.faqs))
+        claims = _with_distances(one.claims, case.query, passages[:shown], vectors)
+        figures = support.together(claims)
+        if claims:
+            figures[OFF_THE_POINT] = _off_the_point(claims, knowns, cosines) if support.related(claims).sum() == 1 else 0.0
+            figures[YES_NO] = self._against_yes_or_no(claims, faqs[:shown], knowns, cosines)
+        bare = bool(faqs) and not any(faq.question.strip() for faq in faqs)
+        return replace(one, settling=settling.figures(asked, case.history, knowns, cosines, search), claims=claims, support=figures,
+                       bare=bare)
+
+    def _against_yes_or_no(self, claims: Sequence[support.Claim], faqs: Sequence[Faq], knowns: Sequence[settling.Known],
+                           cosines: Sequence[Vectors]) -> float:
+        """1 for a "yes" where the sentence nearest to the query has a "not", and for a "no" where it hasn't; else 0."""
+        yes, no = YES.match(claims[0].text) is not None, NO.match(claims[0].text) is not None
+        near = [(float(cosines[n][start:, 0].max()), n, int(cosines[n][start:, 0].argmax())) for n in range(len(faqs))
+                for start in [len(knowns[n].askings) + 1] if len(cosines[n]) > start]
+        if not near or not (yes or no):
+            return 0.0
+        _, position, sentence = max(near)
+        denied = self._reading(faqs[position])[1].windows[sentence + 1].facts.negators > 0
+        return float(denied if yes else not denied)
 
 
 class _Vectors:
@@ -138,16 +167,29 @@ class _Vectors:
         self._known = known
 
     def of(self, texts: Sequence[str]) -> Vectors:
-        return np.stack([self._known[text] for text in texts])
+        return np.array([self._known[text] for text in texts])
 
 
-def _with_distance(claim: support.Claim, knowns: Sequence[settling.Known], vectors: _Vectors) -> support.Claim:
-    """The claim with its distance, 1 - cosine, to the nearest passage of its FAQ, where it isn't the FAQ's own words."""
-    if claim.faq is None or not claim.figures[DISTANCE]:
-        return claim
-    figures = claim.figures.copy()
-    figures[DISTANCE] = float(np.clip(1.0 - (vectors.of(knowns[claim.faq].passages) @ vectors.of([claim.text])[0]).max(), 0.0, 1.0))
-    return replace(claim, figures=figures)
+def _readings(claim: support.Claim, query: str) -> tuple[str, ...]:
+    """The texts by which a claim's distance is told."""
+    return (claim.text,) if len(claim.text.split()) > SHORT else (claim.text, f"{query[: settling.MOST_LETTERS]} {claim.text}")
+
+
+def _with_distances(claims: Sequence[support.Claim], query: str, passages: Sequence[Vectors], vectors: _Vectors) -> tuple[support.Claim,
+                                                                                                                       ...]:
+    """The claims with their distance, 1 - cosine, to the nearest passage that was shown, where they aren't an FAQ's own words."""
+    if not passages:
+        return tuple(claims)
+    whole = np.concatenate(passages)
+    found = []
+    for claim in claims:
+        if claim.figures[DISTANCE]:
+            figures = claim.figures.copy()
+            figures[DISTANCE] = float(np.clip(1.0 - (whole @ vectors.of(_readings(claim, query)).T).max(), 0.0, 1.0))
+            found.append(replace(claim, figures=figures))
+        else:
+            found.append(claim)
+    return tuple(found)
 
 
 def _off_the_point(claims: Sequence[support.Claim], knowns: Sequence[settling.Known], cosines: Sequence[Vectors]) -> float:

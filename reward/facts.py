@@ -28,7 +28,7 @@ NEGATORS = _set("not no never cannot cant wont dont doesnt didnt isnt arent wasn
 RELATIONS = _set("if unless only except before after until within least most minimum maximum above below over under more less fewer up "
                  "all any both always must may optional required first last once twice either instead half double free either")
 """Small words that turn what a sentence says: one that the FAQ hasn't is as grave as another noun."""
-OPPOSITES: Mapping[str, frozenset[str]] = {
+_OPPOSITES: Mapping[str, frozenset[str]] = {
     word: frozenset(others.split()) for word, others in {
         "before": "after", "after": "before", "within": "after beyond", "above": "below under", "below": "above over", "over": "under",
         "under": "over above", "more": "less fewer", "less": "more", "fewer": "more", "higher": "lower", "lower": "higher",
@@ -38,11 +38,17 @@ OPPOSITES: Mapping[str, frozenset[str]] = {
         "domestic": "international", "international": "domestic", "with": "without", "without": "with", "lost": "found",
         "allowed": "refused", "refused": "allowed", "accepted": "refused", "approved": "declined", "declined": "approved",
         "online": "offline", "abroad": "home", "start": "stop", "earliest": "latest", "latest": "earliest", "only": "also", "all": "none",
-        "same": "different", "different": "same", "old": "new", "new": "old", "up": "down", "debit": "credit", "refunded": "charged",
+        "same": "different", "different": "same", "old": "new", "new": "old", "debit": "credit", "refunded": "charged",
         "every": "no", "once": "twice", "twice": "once", "early": "late", "late": "early", "shorter": "longer", "longer": "shorter",
-        "yes": "no", "no": "yes", "monthly": "yearly", "yearly": "monthly", "weekly": "monthly", "daily": "monthly",
+        "yes": "no", "no": "yes", "until": "after from", "up": "down from", "except": "including",
+        "monthly": "yearly", "yearly": "monthly", "weekly": "monthly", "daily": "monthly",
     }.items()
 }
+OPPOSITES: Mapping[str, frozenset[str]] = {
+    word: _OPPOSITES.get(word, frozenset()) | {other for other, words in _OPPOSITES.items() if word in words}
+    for word in {*_OPPOSITES, *(word for words in _OPPOSITES.values() for word in words)}
+}
+"""Both ways."""
 ALIKE: Mapping[str, str] = {
     word: name for name, words in {
         "fee": "fee fees charge charges charged cost costs price billed", "email": "e-mail email mail",
@@ -50,11 +56,24 @@ ALIKE: Mapping[str, str] = {
         "need": "need needs require requires required must", "use": "use uses used using", "month": "month months monthly",
         "year": "year years yearly annual annually", "day": "day days daily", "phone": "phone mobile", "allow": "allow allowed permitted",
         "start": "start starts begin begins", "end": "end ends finish finishes", "free": "free", "buy": "buy purchase purchases bought",
-        "send": "send sends sent", "ask": "ask request requests asked", "give": "give gives given offer offers",
-        "choose": "choose pick select",
+        "ask": "ask request requests asked", "give": "give gives given offer offers",
+        "choose": "choose pick select chosen", "call": "call ring dial telephone", "take": "take takes taken took",
         "about": "about around approximately roughly", "once": "once", "also": "also too", "show": "show shows shown display displays",
         "open": "open opens", "tap": "tap press click", "person": "person people customer customers", "working": "working business",
-        "lost": "lost", "refund": "refund refunds refunded reversed reverse", "immediately": "immediately instantly straightaway",
+        "lost": "lost", "example": "example instance",
+        "spouse": "spouse husband wife", "refund": "refund refunds refunded reversed reverse reversal",
+        "immediately": "immediately instantly straightaway",
+        "expire": "expire expires expired expiry lapse lapses", "permit": "allow allowed permit permitted possible eligible",
+        "mail": "mail post posted mailed send sends sent", "bring": "keep carry bring provide upload attach",
+        "earn": "earn earns earned collect collects", "wait": "wait waits waiting", "switch": "switch turn toggle",
+        "extra": "extra additional further more", "most": "most maximum max highest", "least": "least minimum min lowest smallest",
+        "separate": "separate separately own different", "renew": "renew renews renewed renewal renewing",
+        "stay": "stay stays remain remains",
+        "change": "change changes changed changing", "receive": "receive arrive arrives arrived come comes reach reaches",
+        "close": "close closes closed closing closure", "apply": "apply applies applied applying application applications",
+        "convert": "convert converted converting conversion", "pay": "pay pays paid paying payment payments", "number": "number numbers",
+        "withdraw": "withdraw withdrawal withdrawals withdrawing", "credit": "credit credited credits",
+        "bill": "bill bills statement statements",
     }.items() for word in words.split()
 }
 NUMBER_WORDS: Mapping[str, float] = {
@@ -72,7 +91,8 @@ UNITS: Mapping[str, str] = {
 }
 TOKEN = re.compile(r"us\$|[₹$€£%]|\d+(?:,\d+)*(?:\.\d+)?|[^\W\d_]+(?:-[^\W\d_]+)*")
 SPOKEN_UNITS = re.compile(r"\bper cent\b|\b(?:rs|no)\.(?=\s*\d)")
-CLAUSE_END = ".,;:!?()"
+CLAUSE = re.compile(r"[.,;:!?()]\s|\n|\s(?:but|though|although|while|whereas)\s", re.IGNORECASE)
+"""Where a clause ends: what is denied on one side isn't on the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +125,29 @@ class Facts:
     """Stems that don't."""
     order: tuple[str, ...]
     """The same stems in their order, each as often as it comes."""
+    clauses: tuple[tuple[frozenset[str], bool], ...]
+    """The stems of each clause that has any, and whether a "not" stands in it."""
     small: tuple[str, ...]
     """Which of `RELATIONS` it has and which words that have an opposite, each as often as it comes."""
     negators: int
+    values: frozenset[float]
+    """Of its amounts."""
+    units: tuple[str, ...]
+    """Units without a number: "the year", "points"."""
 
 
 def facts(text: str) -> Facts:
     """The checkable facts of a sentence, in time linear in its length."""
     said = _tokens(text)
     words = [token.lower() for token in said]
-    stems = [_stem(word) if _names_something(word) else "" for word in words]
+    stems = [stem(word) if _names_something(word) else "" for word in words]
     named = _names(text)
-    kept = [stem for stem in stems if stem]
-    denied, asserted, negators = _polarity(text)
-    return Facts(frozenset(kept), frozenset(pairwise(kept)), tuple(_amounts(words, stems, named)), named, denied, asserted, tuple(kept),
-                 tuple(word for word in words if word in RELATIONS or word in OPPOSITES), negators)
+    kept = [one for one in stems if one]
+    denied, asserted, clauses, negators = _polarity(text)
+    amounts = tuple(_amounts(words, stems, named))
+    return Facts(frozenset(kept), frozenset(pairwise(kept)), amounts, named, denied, asserted, tuple(kept),
+                 clauses, tuple(word for word in words if word in RELATIONS or word in OPPOSITES), negators,
+                 frozenset(amount.value for amount in amounts), _bare_units(words))
 
 
 def _tokens(text: str) -> list[str]:
@@ -133,7 +161,7 @@ def _names_something(word: str) -> bool:
             and word not in UNITS and word not in SCALES and len(word) > 1)
 
 
-def _stem(word: str) -> str:
+def stem(word: str) -> str:
     """A word without its ending; words that mean the same in a help desk are one."""
     if word in ALIKE:
         return ALIKE[word]
@@ -157,20 +185,26 @@ def _names(text: str) -> frozenset[str]:
                      and name not in NAMING_NOTHING and name.strip(".") not in UNITS)
 
 
-def _polarity(text: str) -> tuple[frozenset[str], frozenset[str], int]:
-    """Stems that a negator of their clause stands closely before, those without, and the number of negators."""
+def _polarity(text: str) -> tuple[frozenset[str], frozenset[str], tuple[tuple[frozenset[str], bool], ...], int]:
+    """Stems that a negator of their clause stands closely before, those without, the clauses, and the number of negators."""
     denied: set[str] = set()
     asserted: set[str] = set()
+    clauses: list[tuple[frozenset[str], bool]] = []
     negators = 0
-    for clause in re.split(rf"[{re.escape(CLAUSE_END)}]\s|\n", text):
-        since = NEAR + 1
-        for word in map(str.lower, _tokens(clause)):
+    for clause in CLAUSE.split(text):
+        since, here, turned = NEAR + 1, set(), 0
+        for word in _tokens(clause):
             if word in NEGATORS:
-                negators, since = negators + 1, 0
+                turned, since = turned + 1, 0
             elif _names_something(word):
                 since += 1
-                (denied if since <= NEAR else asserted).add(_stem(word))
-    return frozenset(denied), frozenset(asserted), negators
+                bare = stem(word)
+                here.add(bare)
+                (denied if since <= NEAR else asserted).add(bare)
+        negators += turned
+        if here:
+            clauses.append((frozenset(here), turned > 0))
+    return frozenset(denied), frozenset(asserted), tuple(clauses), negators
 
 
 def _amounts(words: Sequence[str], stems: Sequence[str], names: frozenset[str]) -> list[Amount]:
@@ -208,6 +242,12 @@ def _unit(words: Sequence[str], n: int) -> str:
     if after >= len(words) or words[after] not in UNITS:
         return ""
     return f"working {UNITS[words[after]]}" if words[after - 1] in ("working", "business") else UNITS[words[after]]
+
+
+def _bare_units(words: Sequence[str]) -> tuple[str, ...]:
+    beside = [_value(words, n) is not None or word in SCALES or word in ("working", "business") for n, word in enumerate(words)]
+    return tuple(UNITS[word] for n, word in enumerate(words)
+                 if word in UNITS and not (n and beside[n - 1]) and not (n + 1 < len(words) and beside[n + 1]))
 
 
 def _owner(words: Sequence[str], n: int, names: frozenset[str]) -> str:

@@ -15,8 +15,8 @@ GOOD_STARS = 4
 BAD_STARS = 2
 """So many or fewer are Bad; what lies between says neither."""
 MARGINS: Mapping[Strength, float] = {"significantly": 1.0, "better": 2 / 3, "slightly": 1 / 3, "unsure": 0.0}
-"""By how much the chosen answer's reward should be ahead (Llama 2, arXiv 2307.09288, Table 27: small margins)."""
-
+"""By how much the chosen answer's reward should be ahead: Llama 2's small margins (arXiv 2307.09288, Table 27, the margin component by
+preference rating). Three times those are its large ones (`TrainConfig.margin_scale`)."""
 
 
 @dataclass(frozen=True, slots=True)

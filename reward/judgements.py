@@ -4,6 +4,9 @@ A key is the SHA-256 of everything that the word depends on, so nothing is judge
 failed at, or no budget was left for, isn't kept: it is asked again. The cache is one SQLite file: a word is on disk before the next
 one is asked for, and a kill loses none that was put. It holds reasons and quotes, no queries or answers; deleting the file costs money
 and nothing else.
+
+A reason or a quote may repeat what a person wrote, so whoever erases a conversation erases the words on its queries as well
+(`JudgementCache.erase`). They are found by a hash of the query: also what others asked in the very same words goes, and is paid for again.
 """
 
 import asyncio
@@ -69,6 +72,8 @@ class JudgementCache:
             with self._opened() as db:
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("CREATE TABLE IF NOT EXISTS judgements (key TEXT PRIMARY KEY, word TEXT NOT NULL) WITHOUT ROWID")
+                db.execute("CREATE TABLE IF NOT EXISTS asked (query TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (query, key)) "
+                           "WITHOUT ROWID")
         except (sqlite3.Error, OSError) as error:
             raise JudgeError(f"{path}: expected a cache of judgements, and it can't be used ({error}); delete it, or check its folder's "
                              "permissions") from error
@@ -83,15 +88,39 @@ class JudgementCache:
             logger.warning("%s: a cached judgement can't be read; it is asked for again", self._path, exc_info=True)
             return None
 
-    def put(self, key: str, word: Judgement) -> None:
-        """Keep a settled word; a disk that fails costs the cache alone."""
+    def put(self, key: str, word: Judgement, query: str) -> None:
+        """Keep a settled word on an answer to this query; a disk that fails costs the cache alone."""
         assert word.settled, "what may be asked again isn't kept"
         stored = json.dumps({"verdict": None if word.verdict is None else asdict(word.verdict), "reason": word.reason})
         try:
             with self._opened() as db:
+                db.execute("BEGIN IMMEDIATE")
+                db.execute("INSERT OR REPLACE INTO asked VALUES (?, ?)", (_hash(query), key))
                 db.execute("INSERT OR REPLACE INTO judgements VALUES (?, ?)", (key, stored))
+                db.execute("COMMIT")
         except sqlite3.Error:
             logger.warning("%s: a judgement can't be cached", self._path, exc_info=True)
+
+    def erase(self, queries: Iterable[str]) -> int:
+        """How many words were erased: those on answers to these queries, and those that an older release kept without their query.
+
+        Nothing of them is left in the file. Raises: JudgeError.
+        """
+        hashes = [(_hash(query),) for query in dict.fromkeys(queries)]
+        try:
+            with self._opened() as db:
+                db.execute("PRAGMA secure_delete = ON")
+                db.execute("BEGIN IMMEDIATE")
+                before = db.execute("SELECT count(*) FROM judgements").fetchone()[0]
+                db.executemany("DELETE FROM asked WHERE query = ?", hashes)
+                db.execute("DELETE FROM judgements WHERE key NOT IN (SELECT key FROM asked)")
+                left = db.execute("SELECT count(*) FROM judgements").fetchone()[0]
+                db.execute("COMMIT")
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise JudgeError(f"{self._path}: expected to erase what judges said, and it can't be written ({error}); try again, or delete "
+                             "the file, which costs money and nothing else") from error
+        return int(before - left)
 
     def _opened(self) -> closing[sqlite3.Connection]:
         return closing(sqlite3.connect(self._path, timeout=BUSY_TIMEOUT, isolation_level=None))
@@ -105,6 +134,10 @@ def case_key(case: Case, asked: Mapping[str, object]) -> str:
         "faqs": [(faq.id, faq.question, faq.answer) for faq in case.evidence],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _hash(query: str) -> str:
+    return hashlib.sha256(query.encode()).hexdigest()
 
 
 async def judgements(judge: Judge, cases: Iterable[Case]) -> tuple[Judgement, ...]:

@@ -106,7 +106,7 @@ class LLMJudge:
             async with gate:
                 word = await self._word(asker, case)
             if word.settled and self._cache is not None:
-                self._cache.put(key, word)
+                self._cache.put(key, word, case.query)
             return word
 
         async with Asker(self._config.server, self._counter, self._dialect) as asker:

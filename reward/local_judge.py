@@ -1,14 +1,16 @@
 """The judge that needs no LLM, key or network: a small model of ours on the packaged encoder, which reads answer, FAQs and query.
 
-An answer that claims something is Good when each claim is in the FAQs shown (`support.py`) and they settle the query (`settling.py`); one
-that claims nothing, because it refuses or only makes conversation, is Good when nothing that is shown, or that the knowledge base
-finds, settles the query. The answer's own words about itself count as claims, so that praise makes it no better. Where the probability
-of Good is in the band that was chosen on dev, or the answer can't be read (too long, another language), the verdict is missing.
+An answer that claims something is Good when no claim contradicts the FAQs shown, they have all of it (`support.py`), and they settle the
+query (`settling.py`); one that claims nothing, because it refuses or only makes conversation, is Good when nothing that is shown, or that
+the knowledge base finds, settles the query. The answer's own words about itself count as claims, so that praise makes it no better.
+Where the probability of Good is in the band that was chosen on dev, or the answer can't be read (too long, another language), the verdict
+is missing.
 Leaves out fitting (`local_training.py`). What it was measured on is in docs/results.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -24,6 +26,20 @@ from reward.local_model import FEATURE_VERSION, Model, encoder_of, load_model, p
 SHIPPED = Path(__file__).parent / "data" / "local_judge"
 BATCH = 256
 """Cases whose texts are embedded together."""
+FAULTS: Mapping[str, str] = MappingProxyType({
+    "amount_missing": "an amount that they don't have", "amount_elsewhere": "an amount of another sentence",
+    "unit_changed": "an amount in another unit", "amount_moved": "an amount of something else", "amount_owner": "another product's amount",
+    "denial": "a \"not\" more or less", "negators": "a \"not\" more or less", "polarity": "a \"not\" more or less",
+    "opposite": "an opposite word", "small_words": "another condition", "name_missing": "a name that they don't have",
+    "name_elsewhere": "a name of another sentence", "name_swapped": "a name in another's place",
+    "word_swapped": "a word in another's place",
+    "amount_order": "amounts in another order", "condition_dropped": "a condition is left out", "cut_short": "a sentence is cut short",
+    "off_the_point": "they say something nearer to the query", "yes_no": "yes in the place of no, or no of yes",
+    "words_share": "words that they don't have", "words_elsewhere": "words of other sentences", "distance": "another meaning",
+    "apart": "it stands apart from the rest", "apart_words": "it stands apart from the rest", "order": "words put together anew",
+    "pairs": "words put together anew",
+})
+"""What people are told of the figure that weighs most."""
 
 
 class LocalJudge:
@@ -83,8 +99,8 @@ def _reason(model: Model, one: Examined, *, good: bool) -> str:
         return "each claim is in the FAQs shown, and they settle the query"
     weights = part(model.arrays, "support")["weights"]
     if supported_probability(part(model.arrays, "support"), one.support) < 0.5:
-        fault = support.FEATURES[int(np.argmin(one.support * weights))]
-        return f"a claim isn't in the FAQs shown ({fault.replace('_', ' ')})"
+        fault = support.FEATURES[int(np.argmin(one.support * weights))].removeprefix("loose_").removeprefix("mean_")
+        return f"a claim isn't in the FAQs shown ({FAULTS[fault]})"
     return "the FAQs that it rests on don't settle the query"
 
 

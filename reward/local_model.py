@@ -1,8 +1,8 @@
 """The local judge's weights and what is computed with them: figures of a case to the probability that its answer is Good.
 
-Three steps: small networks say whether each FAQ settles the query, a logistic model says whether all claims are in the FAQs, and
-another joins the first with what the conversation tells. Arrays in safetensors and a JSON record beside them, never pickle. Leaves out
-reading cases (`examining.py`) and fitting (`local_training.py`).
+Three steps: small networks say whether each FAQ settles the query, two logistic heads say whether the claims contradict the FAQs and
+whether they are in them, and another joins the first with what the conversation tells. Arrays in safetensors and a JSON record beside
+them, never pickle. Leaves out reading cases (`examining.py`) and fitting (`local_training.py`).
 """
 
 import hashlib
@@ -10,17 +10,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reward import settling
+from reward import settling, support
 from reward.errors import JudgeError
 from reward.examining import Examined
 
 Floats = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[np.float32]]
-FEATURE_VERSION = 1
+FEATURE_VERSION = 2
 """Changes with any figure that the weights are for."""
 TOP = ("smalltalk", "leaning", "asks", "confidence", "found_best", "cited_before")
 """What the last step reads of the FAQ that fits best, or of the turn."""
@@ -70,9 +71,12 @@ def case_figures(one: Examined, logits: Floats) -> Floats:
 
 
 def probability_of_good(model: Model, one: Examined, *, searched: bool) -> float | None:
-    """Of an answer, in [0, 1]; None where nobody could tell. Further claims never raise that an answer is supported."""
-    if not one.asserts and not one.ids and not searched:
+    """Of an answer, in [0, 1]; None where nobody could tell. On passages without questions, whether the claims are in them counts alone."""
+    if not one.asserts and (one.bare or (not one.ids and not searched)):
         return None
+    if one.bare:
+        supported = supported_probability(part(model.arrays, "support"), one.support)
+        return supported if supported >= 0.5 or one.english else None
     settled = _settled(model, one, searched=searched)
     if not one.asserts:
         return settled
@@ -81,7 +85,7 @@ def probability_of_good(model: Model, one: Examined, *, searched: bool) -> float
         return None
     good = supported * settled
     if supported < 0.5 or one.said.refuses:  # words added to a refusal make it no better
-        good = min(good, _settled(model, replace(one, claims=()), searched=searched))
+        good = min(good, _settled(model, replace(one, claims=(), resting=()), searched=searched))
     return float(good)
 
 
@@ -94,8 +98,18 @@ def _settled(model: Model, one: Examined, *, searched: bool) -> float:
 
 
 def supported_probability(arrays: Arrays, figures: Floats) -> float:
-    """That all claims are in the FAQs; the weights are 0 or less, so it falls with each figure."""
-    return float(sigmoid(np.array([figures @ arrays["weights"] + arrays["bias"][0]]))[0])
+    """That all claims are in the FAQs: the product of both heads. The weights are 0 or less, so it falls with each figure.
+
+    arrays: weights (features,), bias (2,), of `support.CONTRADICTION` and then of `support.SUPPORT`.
+    """
+    return float(np.prod(sigmoid(head_logits(arrays["weights"], arrays["bias"], figures[None, :]))))
+
+
+def head_logits(weights: NDArray[Any], bias: NDArray[Any], rows: Floats) -> Floats:
+    """Log odds that there is no contradiction, and that there is support; shape (rows, 2)."""
+    count = len(support.CONTRADICTION)
+    heads: Floats = np.stack([rows[:, :count] @ weights[:count] + bias[0], rows[:, count:] @ weights[count:] + bias[1]], axis=1)
+    return heads
 
 
 def part(arrays: Arrays, name: str) -> dict[str, NDArray[np.float32]]:

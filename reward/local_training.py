@@ -1,12 +1,16 @@
 """Fits the local judge: networks for what settles a query, logistic models for the rest, and the band in which it can't tell.
 
 The support model's weights are drawn towards values set by hand, and none may be above 0: a kind of fault that no training answer has
-keeps its hand-set weight, so kinds that weren't trained on are still seen (a normal prior, MAP; Bishop 2006, section 4.5). Seeded and
+keeps its hand-set weight, so kinds that weren't trained on are still seen (a normal prior, MAP; Bishop 2006, section 4.5). Its two heads
+are fitted together, by the product of their probabilities: what made a wrong answer wrong needn't be said. Labels may be wrong: an answer
+that no figure tells from others, or a right one with an odd word, doesn't drag all weights after it (label flipping; Bootkrajang and
+Kabán 2012). Seeded and
 deterministic on one machine. Leaves out where answers come from (`evaluation/local_judge.py`).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,15 +20,22 @@ from reward import settling, support
 from reward.errors import JudgeError
 from reward.examining import Examined
 from reward.judge import Case
-from reward.local_model import Arrays, Floats, Model, case_figures, part, probability_of_good, settle_logits
+from reward.local_model import Arrays, Floats, Model, case_figures, head_logits, part, probability_of_good, settle_logits, sigmoid
 
-PRIOR: Mapping[str, float] = {
-    "amount_missing": -7.0, "amount_elsewhere": -4.0, "unit_changed": -6.0, "amount_moved": -1.0, "amount_owner": -3.0, "denial": -6.0,
-    "opposite": -6.0, "small_words": -3.0, "name_missing": -5.0, "name_elsewhere": -2.5, "words_missing": -4.0, "words_share": -4.0,
-    "words_elsewhere": -3.0, "order": -1.0, "distance": -2.0, "condition_dropped": -3.0, "cut_short": -6.0, "off_the_point": -3.0,
-    "name_swapped": -5.0, "word_swapped": -3.0, "amount_order": -4.0,
+CHANGED: Mapping[str, tuple[float, float]] = {
+    "amount_missing": (-6.0, -3.0), "amount_elsewhere": (-4.0, -0.5), "unit_changed": (-6.0, -2.0), "amount_moved": (-1.0, -0.3),
+    "amount_owner": (-3.0, -1.0), "denial": (-6.0, -1.0), "negators": (-3.0, -0.3), "polarity": (-3.0, -1.0), "opposite": (-6.0, -1.0),
+    "small_words": (-3.0, -0.3), "name_missing": (-5.0, -1.0), "name_elsewhere": (-4.0, -0.5), "name_swapped": (-6.0, -1.0),
+    "word_swapped": (-5.0, -0.3), "amount_order": (-5.0, -1.0),
 }
-"""Set by hand before any fit: what each fault takes off the log odds of being supported, at its most."""
+"""Set by hand before any fit: what each change takes off the log odds at its most, in an FAQ's own words and in free ones."""
+PRIOR: Mapping[str, float] = MappingProxyType({
+    **{name: pair[0] for name, pair in CHANGED.items()}, **{f"loose_{name}": pair[1] for name, pair in CHANGED.items()},
+    "condition_dropped": -4.0, "cut_short": -4.0, "off_the_point": -3.0, "yes_no": -1.0,
+    "words_share": -1.5, "distance": -2.0, "apart": -5.0, "apart_words": -3.0, "mean_words_share": -1.5, "mean_words_elsewhere": -0.5,
+    "mean_order": -1.0, "mean_pairs": -1.0, "mean_distance": -9.0,
+})
+"""The same for every figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +49,13 @@ class Example:
     kind: str
     """What was done to make the answer, or who gave it."""
     supported: bool | None
-    """Each claim is in the FAQs shown; None: not known, or it claims nothing."""
+    """Each claim is in the FAQs shown and is what was asked for; None: not known, or it claims nothing."""
     settled: bool | None
     """It is Good, so far as the query goes; None: not known."""
     weight: float = 1.0
     """How much it counts in what the query asks for."""
+    support_weight: float = 1.0
+    """How much it counts in what the FAQs hold."""
     played: bool = False
     """The turn was played: its FAQs teach what settles a query."""
 
@@ -58,10 +71,16 @@ class FitConfig:
     epochs: int = 60
     folds: int = 3
     """By conversation: what the last step is fitted on comes from networks that never saw the conversation."""
-    pull: float = 4.0
+    pull: float = 12.0
     """How strongly the support model's weights are drawn to the hand-set ones, in examples."""
+    unseen: float = 0.2
+    """Share of the wrong answers, in [0, 1), that are taken to show it in none of the figures."""
+    odd: float = 0.03
+    """Share of the right answers, in [0, 1), that are taken to look wrong."""
     ridge: float = 0.3
     """Inverse strength of the last step's ridge."""
+    line: float = 0.5
+    """Probability of Good, in (0, 1), about which it can't tell."""
     unsure: float = 0.2
     """Share of the dev cases about which it may say that it can't tell."""
     seed: int = 0
@@ -79,25 +98,33 @@ def fit(examples: Sequence[Example], examined: Sequence[Examined], searched: Seq
 
 
 def fit_support(examples: Sequence[Example], examined: Sequence[Examined], config: FitConfig) -> dict[str, NDArray[np.float32]]:
-    """weights (21,), each 0 or less, and bias (1,). Right and wrong answers weigh alike as wholes."""
+    """weights (features,), each 0 or less, and bias (2,) of the two heads. Right and wrong answers weigh alike as wholes."""
     from scipy.optimize import minimize
 
     chosen = [n for n, example in enumerate(examples) if example.supported is not None and examined[n].asserts]
     x = np.array([examined[n].support for n in chosen]).reshape(-1, len(support.FEATURES))
     y = np.array([bool(examples[n].supported) for n in chosen])
     _both_kinds("supported answers", y)
-    weight = np.where(y, len(y) / (2 * y.sum()), len(y) / (2 * (~y).sum()))
-    sign, prior = np.where(y, 1.0, -1.0), np.array([PRIOR[name] for name in support.FEATURES])
+    weight = np.array([examples[n].support_weight for n in chosen])
+    weight = weight * np.where(y, len(y) / (2 * weight[y].sum()), len(y) / (2 * weight[~y].sum()))
+    prior = np.array([PRIOR[name] for name in support.FEATURES])
+    found = minimize(_support_loss, np.append(prior, [3.0, 3.0]), args=(x, y, weight, prior, config), jac=True, method="L-BFGS-B",
+                     bounds=[(None, 0.0)] * len(prior) + [(None, None)] * 2)
+    return {"weights": found.x[:-2].astype(np.float32), "bias": found.x[-2:].astype(np.float32)}
 
-    def loss(theta: Floats) -> tuple[float, Floats]:
-        margin = sign * (x @ theta[:-1] + theta[-1])
-        slope = -weight * sign / (1 + np.exp(np.clip(margin, -30, 30)))
-        pulled = theta[:-1] - prior
-        value = float(weight @ np.logaddexp(0, -margin) + config.pull / 2 * pulled @ pulled)
-        return value, np.append(x.T @ slope + config.pull * pulled, slope.sum())
 
-    found = minimize(loss, np.append(prior, 2.0), jac=True, method="L-BFGS-B", bounds=[(None, 0.0)] * len(prior) + [(None, None)])
-    return {"weights": found.x[:-1].astype(np.float32), "bias": found.x[-1:].astype(np.float32)}
+def _support_loss(theta: Floats, x: Floats, y: NDArray[np.bool_], weight: Floats, prior: Floats, config: FitConfig) -> tuple[float, Floats]:
+    """The support model's negative log posterior and its slope: with P the product of the heads' probabilities, right answers cost
+    -log(odd + (1 - odd) P), wrong ones -log(1 - (1 - unseen) P)."""
+    count, pulled = len(support.CONTRADICTION), theta[:-2] - prior
+    heads = sigmoid(head_logits(theta[:-2], theta[-2:], x))
+    p = heads.prod(axis=1)
+    right, wrong = config.odd + (1 - config.odd) * p, 1 - (1 - config.unseen) * p
+    slope = weight * np.where(y, -(1 - config.odd) / right, (1 - config.unseen) / np.maximum(wrong, 1e-9)) * p
+    by_head = slope[:, None] * (1 - heads)
+    value = float(-weight @ np.log(np.where(y, right, np.maximum(wrong, 1e-9))) + config.pull / 2 * pulled @ pulled)
+    weights = np.append(x[:, :count].T @ by_head[:, 0], x[:, count:].T @ by_head[:, 1])
+    return value, np.append(weights + config.pull * pulled, by_head.sum(axis=0))
 
 
 def _fit_settled(examples: Sequence[Example], examined: Sequence[Examined], config: FitConfig, *, alone: bool) -> dict[str,
@@ -169,12 +196,12 @@ def _logistic(x: Floats, y: NDArray[np.bool_], weight: Floats, ridge: float, nam
 
 
 def with_band(model: Model, examined: Sequence[Examined], config: FitConfig, *, searched: bool = True) -> Model:
-    """The model with the band about one half that holds the set share of these cases: it can't tell there."""
+    """The model with the band about the line that holds the set share of these cases: it can't tell there."""
     found = [probability_of_good(model, one, searched=searched) for one in examined if not one.unread]
-    away = np.abs(np.array([p for p in found if p is not None]) - 0.5)
+    away = np.abs(np.array([p for p in found if p is not None]) - config.line)
     half = float(np.quantile(away, config.unsure)) if len(away) and config.unsure > 0 else 0.0
-    half = round(min(half, 0.49), 4)
-    return Model(model.arrays, model.encoder, (0.5 - half, 0.5 + half))
+    half = min(half, config.line - 0.01, 0.99 - config.line)
+    return replace(model, band=(round(config.line - half, 4), round(config.line + half, 4)))
 
 
 def with_support(model: Model, arrays: Arrays) -> Model:

@@ -4,9 +4,8 @@ Losses are scalars to minimise. Shapes: B pairs or answers, N answers, R prompts
 answer's figures (`answer_features.py`) on the frozen packaged encoder. Leaves out fitting (`train.py`) and folders (`saved.py`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -23,12 +22,6 @@ from reward.preferences import Answer, Preference
 Floats = NDArray[np.float64]
 Objective = Literal["bradley_terry", "logistic", "kto"]
 
-SMALL_MARGINS: Mapping[str, float] = MappingProxyType(
-    {"significantly better": 1.0, "better": 2 / 3, "slightly better": 1 / 3, "negligibly better or unsure": 0.0})
-LARGE_MARGINS: Mapping[str, float] = MappingProxyType(
-    {"significantly better": 3.0, "better": 2.0, "slightly better": 1.0, "negligibly better or unsure": 0.0})
-"""m(r) by strength of preference (Llama 2, arXiv 2307.09288, appendix, margins by preference rating). Files hold the small ones; three
-times those are the large."""
 SAFETY_THRESHOLD = 0.15
 """A safety score below it overrules helpfulness (Llama 2, on reinforcement learning: the combined reward)."""
 CLIPPED_AT = 4.0

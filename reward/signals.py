@@ -98,6 +98,11 @@ def says_thanks(text: str) -> bool:
     return _THANKS.search(_plain(text)) is not None
 
 
+def is_chat(text: str) -> bool:
+    """Whether a text asks nothing: a word by itself, or thanks."""
+    return len(_WORD.findall(text)) < 2 or (says_thanks(text) and "?" not in text)
+
+
 def _soon(before: Exchange, turn: Exchange, config: SignalConfig) -> bool:
     return before.at is None or turn.at is None or (turn.at - before.at).total_seconds() <= config.again_within_s
 
@@ -108,16 +113,12 @@ def _is_over(last: Exchange, now: datetime | None, config: SignalConfig) -> bool
 
 def _again(before: str, query: str, vectors: NDArray[np.float32] | None, config: SignalConfig) -> bool:
     """Thanks said twice, and a sigh, ask nothing."""
-    if _is_chat(before) or _is_chat(query):
+    if is_chat(before) or is_chat(query):
         return False
     if vectors is not None:
         return float(vectors[0] @ vectors[1]) >= config.same_question
     one, other = set(_WORD.findall(_plain(before))), set(_WORD.findall(_plain(query)))
     return len(one & other) >= config.same_words * max(1, len(one | other))
-
-
-def _is_chat(text: str) -> bool:
-    return len(_WORD.findall(text)) < 2 or (says_thanks(text) and "?" not in text)
 
 
 def _plain(text: str) -> str:

@@ -38,7 +38,7 @@ def requires(scope: Scope) -> Callable[..., str]:
         if scope not in found.scopes:
             raise ApiError(403, f"Authorization: expected a key with the scope {scope}, got one with {', '.join(sorted(found.scopes))}; "
                            f"make one with `fetchgate keys create --scope {scope}`", "missing_scope")
-        if scope is Scope.ADMIN and not parts.keys:
+        if scope in (Scope.ADMIN, Scope.REPORT) and not parts.keys:
             _refuse_foreign_page(request)
         return found.owner
 
@@ -61,7 +61,7 @@ def _refuse_foreign_page(request: Request) -> None:
     host, origin = request.headers.get("host", ""), request.headers.get("origin")
     if _name(host) not in LOOPBACK or (origin is not None and origin.partition("://")[2] != host):
         raise ApiError(403, f"Host: expected this machine by the name {', '.join(LOOPBACK)}, and no page of another site, got host "
-                       f"{host[:80]!r} and origin {(origin or 'none')[:80]!r}; to edit from elsewhere, make a key with "
+                       f"{host[:80]!r} and origin {(origin or 'none')[:80]!r}; from elsewhere, use a key, made with "
                        "`fetchgate keys create --scope admin`", "foreign_origin")
 
 

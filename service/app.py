@@ -20,10 +20,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kb.living import LivingKb
 from kb.watch import changes
+from report.render import STYLE
 from service import errors
 from service.components import Components
 from service.errors import ApiError
-from service.routes import chat, feedback, health, kb
+from service.routes import chat, feedback, health, kb, report
 
 STATIC = Path(__file__).parent / "static"
 CSP = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; "
@@ -52,10 +53,12 @@ def create_app(components: Components) -> FastAPI:
     app = FastAPI(title="FetchGate", version=version("fetchgate"), lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.components = components
     errors.install(app)
-    for routes in (chat, feedback, kb, health):
+    for routes in (chat, feedback, kb, report, health):
         app.include_router(routes.router)
+    app.add_api_route("/static/report.css", _report_style, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC))
     app.add_api_route("/", _page, include_in_schema=False)
+    app.add_api_route("/dashboard", _dashboard, include_in_schema=False)
     app.add_middleware(BodyLimit, max_bytes=components.max_body_bytes)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(components.allowed_hosts))
     app.add_middleware(Headers)
@@ -77,6 +80,16 @@ def _follow(components: Components, stop: threading.Event) -> None:
 async def _page() -> FileResponse:
     """The chat page."""
     return FileResponse(STATIC / "index.html", media_type="text/html")
+
+
+async def _dashboard() -> FileResponse:
+    """The page of the savings report."""
+    return FileResponse(STATIC / "dashboard.html", media_type="text/html")
+
+
+async def _report_style() -> FileResponse:
+    """The style sheet of the report, which is the same in a file and on the page."""
+    return FileResponse(STYLE, media_type="text/css")
 
 
 class Headers:

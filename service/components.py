@@ -9,6 +9,7 @@ from time import time
 from service.edits import EditableKb, FaqEdits
 from service.feedback import Feedback
 from service.keys import HashedKey
+from service.reports import Reports
 from service.turns import ChatTurns
 
 
@@ -29,5 +30,7 @@ class Components:
     allowed_hosts: tuple[str, ...]
     follow: Path | None = None
     """FAQ file or manifest that the knowledge base is kept in step with; None: nobody else changes it."""
+    reports: Reports | None = None
+    """None: turns are kept nowhere that a report could be made of."""
     started_at: int = field(default_factory=lambda: int(time()))
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("service"))

@@ -1,6 +1,8 @@
-"""The docs that are made: `python -m service.docs` writes docs/cli.md and docs/settings.md, here or in the folder given.
+"""The docs that are made: `python -m service.docs` writes docs/cli.md, docs/settings.md and docs/report.schema.json, here or in the
+folder given.
 
-The words are those of the commands' help and of the settings' descriptions. Leaves out every doc that people write.
+The words are those of the commands' help, of the settings' descriptions and of the report's figures. Leaves out every doc that people
+write.
 """
 
 import sys
@@ -14,6 +16,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand, TyperGroup
 
+from report.export import schema
 from service.cli.main import app
 from service.settings import Settings
 
@@ -62,11 +65,12 @@ def type_name(field: FieldInfo) -> str:
 
 
 def write(folder: Path) -> None:
-    """Write both pages. Raises: NotADirectoryError."""
+    """Write them all. Raises: NotADirectoryError."""
     if not folder.is_dir():
         raise NotADirectoryError(f"expected the folder of the docs, got {folder}; run this in a checkout, or name the folder")
     (folder / "cli.md").write_text(cli_page(), encoding="utf-8")
     (folder / "settings.md").write_text(settings_page(), encoding="utf-8")
+    (folder / "report.schema.json").write_text(schema(), encoding="utf-8")
 
 
 def _tree(command: TyperCommand | TyperGroup, context: typer.Context) -> Iterator[tuple[TyperCommand | TyperGroup, typer.Context]]:

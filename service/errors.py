@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from chat.errors import ChatError, InvalidRequestError, LLMError
 from kb.errors import KbError, UnknownFaqError
+from report.errors import ReportError, ReportOptionError
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,12 @@ def api_error(error: Exception) -> ApiError:
             return ApiError(502, f"The LLM refused the request: {error}", "llm_refused")
         case UnknownFaqError():
             return ApiError(404, str(error), "faq_not_found", "ids")
+        case ReportOptionError():
+            return ApiError(400, str(error), "invalid_request", str(error).partition(":")[0])
+        case ReportError():
+            logger.error("the report can't be made", exc_info=error)
+            return ApiError(503, "The report can't be made right now; the server's log says why.", "no_report",
+                            retry_after=DEFAULT_RETRY_AFTER)
         case KbError():
             logger.error("the knowledge base can't be edited", exc_info=error)
             return ApiError(503, "The knowledge base can't be changed right now, so nothing was; the server's log says why.",
@@ -89,7 +96,7 @@ def install(app: FastAPI) -> None:
         headers = {**found.headers, "x-request-id": getattr(request.state, "request_id", "")}
         return JSONResponse(found.body, found.status, headers)
 
-    for kind in (ApiError, ChatError, KbError, RequestValidationError, HTTPException, Exception):
+    for kind in (ApiError, ChatError, KbError, ReportError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, answer)
 
 

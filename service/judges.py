@@ -3,7 +3,7 @@
 Leaves out choosing between judges (`evaluation/judges.py`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chat.ports import TokenCounter
@@ -51,6 +51,12 @@ def build_llm_judge(
     config = LLMJudgeConfig(server, votes, concurrency, budget)
     prices = load_prices(settings.prices or BUNDLED)
     return LLMJudge(config, prices=prices, counter=counter, cache=JudgementCache(settings.data_dir / CACHE))
+
+
+def erase_judgements(settings: Settings, queries: Sequence[str]) -> int:
+    """How many cached judgements of answers to these queries were erased; 0 where there is no cache. Raises: JudgeError."""
+    path = settings.data_dir / CACHE
+    return JudgementCache(path).erase(queries) if path.exists() else 0
 
 
 def _nothing() -> None:

@@ -45,6 +45,7 @@ from service.edits import EditableKb, FaqEdits
 from service.feedback import Feedback
 from service.identity import TranscriptSigner
 from service.keys import parse_keys
+from service.reports import Reports
 from service.settings import Settings
 from service.turns import ChatTurns, Limits
 
@@ -75,6 +76,8 @@ class Chat:
     pipeline: TurnPipeline
     kb: EditableKb
     log: SqlConversationLog
+    budget: float | None = None
+    """Share of skips that may do harm, by the policy's certificate; None: it has none."""
 
     def close(self) -> None:
         """Give log and knowledge base back."""
@@ -96,7 +99,7 @@ def build_chat(settings: Settings, track: Track = no_bar) -> Chat:
     log = SqlConversationLog(database(settings))
     pipeline = TurnPipeline(retriever=retriever, policy=policy, llm=llm, log=log, counter=counter, prices=prices,
                             config=pipeline_config(settings, record, kb.version), rewriter=rewriter, guard=guard)
-    return Chat(pipeline, kb, log)
+    return Chat(pipeline, kb, log, None if record is None or record.certificate is None else record.certificate.budget)
 
 
 def build_components(settings: Settings, track: Track = no_bar) -> Components:
@@ -107,8 +110,14 @@ def build_components(settings: Settings, track: Track = no_bar) -> Components:
     turns = ChatTurns(chat.pipeline, chat.log, TranscriptSigner(_secret(settings)), limits)
     checks = {"knowledge_base": lambda: chat.kb.search("ready?", k=1), "log": lambda: chat.log.conversations(limit=1)}
     followed = _followed(settings)
+    reports = Reports(chat.log, lambda: chat.kb.current.faqs, lambda: chat.kb.version, chat.budget)
+
+    def close() -> None:
+        reports.close()
+        chat.close()
+
     return Components(turns, chat.kb, FaqEdits(chat.kb, partial(record_act, chat.log)), Feedback(partial(record_rating, chat.log)), keys,
-                      checks, chat.close, settings.max_body_bytes, tuple(settings.allowed_hosts), followed)
+                      checks, close, settings.max_body_bytes, tuple(settings.allowed_hosts), followed, reports)
 
 
 def build_retriever(settings: Settings, track: Track = no_bar) -> tuple[Embedder, FaqRetriever]:

@@ -51,17 +51,22 @@ class OpenAIConfig:
     """Older servers know only the first, OpenAI's reasoning models only the second."""
 
     def __post_init__(self) -> None:
-        if not self.model.strip():
-            raise ValueError("model: expected a model's name at the server, got nothing")
-        if self.base_url is not None and not re.match(r"https?://[^/\s]", self.base_url):
-            raise ValueError(f"base_url: expected http(s)://host…, got {self.base_url!r}")
-        if not (self.api_key.isascii() and self.api_key.isprintable()):
-            raise ValueError("api_key: expected printable ASCII, got other characters; was it copied whole, without a line end?")
+        check_server(self.model, self.base_url, self.api_key, self.max_retries)
         for name in ("connect_timeout", "first_token_timeout", "total_timeout"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected seconds above 0, got {getattr(self, name)}")
-        if self.max_retries < 0:
-            raise ValueError(f"max_retries: expected 0 or more, got {self.max_retries}")
+
+
+def check_server(model: str, base_url: str | None, api_key: str, max_retries: int) -> None:
+    """Whether a server can be asked with these at all. Raises: ValueError that begins with the name of what can't be."""
+    if not model.strip():
+        raise ValueError("model: expected a model's name at the server, got nothing")
+    if base_url is not None and not re.match(r"https?://[^/\s]", base_url):
+        raise ValueError(f"base_url: expected http(s)://host…, got {base_url!r}")
+    if not (api_key.isascii() and api_key.isprintable()):
+        raise ValueError("api_key: expected printable ASCII, got other characters; was it copied whole, without a line end?")
+    if max_retries < 0:
+        raise ValueError(f"max_retries: expected 0 or more, got {max_retries}")
 
 
 class OpenAIClient:

@@ -37,8 +37,8 @@ def agreement(
                                                                        "ratings or another judge's verdicts.")] = None,
     conversations: Annotated[int | None, typer.Option(min=0, help="Answer only the first so many of the dev sessions that ship; 0 is the "
                                                                   "probe set alone.")] = None,
-    min_kappa: Annotated[float, typer.Option(min=-1, max=1, help="Kappa from which a judge may train a policy.")] = 0.6,
-    strict: Annotated[bool, typer.Option("--strict", help="End with 1 when the judge may not train by any of the sets.")] = False,
+    min_kappa: Annotated[float, typer.Option(min=-1, max=1, help="Kappa from which a judge is good enough to train a policy.")] = 0.6,
+    strict: Annotated[bool, typer.Option("--strict", help="End with 1 when the judge isn't good enough by any of the sets.")] = False,
     judge_model: Annotated[str | None, typer.Option(help="The LLM judge's name at its server. Default: the setting's.")] = None,
     judge_base_url: Annotated[str | None, typer.Option(metavar="URL", help="Its server, `…/v1`; its key is a setting.")] = None,
     kept: Annotated[Path | None, typer.Option(metavar="DIR", help="Where measurements are kept. Default: the data folder.")] = None,
@@ -46,8 +46,9 @@ def agreement(
 ) -> None:
     """Measure a judge: confusion, kappa, false-Good and false-Bad rates, by kind of turn, and whether its verdicts changed since last time.
 
-    Without --data and --db: the probe set, and the extractive answerer's turns over the dev sessions that ship. A judge below --min-kappa
-    isn't let in for training. Intervals are 95 %, by conversation; of the two rates exact. Figures are defined in docs/metrics.md.
+    Without --data and --db: the probe set, and the extractive answerer's turns over the dev sessions that ship. `policy train` measures a
+    judge itself, on its own labels; it also refuses one that was measured here with --db against people and fell short.
+    Intervals are 95 %, by conversation; of the two rates exact. Figures are defined in docs/metrics.md.
     """
     from service.settings import read_settings
 
@@ -150,7 +151,7 @@ def _lines(one: "Measurement") -> Iterator[str]:
     yield f"  called Good of the Bad {counts.false_good}; called Bad of the Good {counts.false_bad}"
     if one.ceiling is not None:
         yield f"  one rater against the others, for comparison: kappa {one.ceiling.kappa} on {one.ceiling.confusion.cases} ratings"
-    yield "  may train a policy" if one.refusal is None else f"  may not train a policy: {one.refusal}"
+    yield "  good enough to train a policy" if one.refusal is None else f"  not good enough to train a policy: {one.refusal}"
     if one.drift is not None:
         yield from _drift_lines(one.drift)
 

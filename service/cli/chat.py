@@ -83,15 +83,18 @@ async def _turn(
 
 def _show(finished: "TurnFinished", saved: int, *, as_json: bool) -> None:
     import json
+    from dataclasses import asdict
 
     turn = finished.turn
     if as_json:
         print(json.dumps({"query": turn.query, "answer": turn.answer, "action": turn.decision.action.value,
                           "reason": turn.decision.reason, "cited": list(turn.cited), "input_tokens": turn.usage.input_tokens,
                           "output_tokens": turn.usage.output_tokens, "saved_tokens": turn.saved_tokens,
-                          "degraded": list(turn.degraded)}, ensure_ascii=False), flush=True)
+                          "degraded": list(turn.degraded), "refusal": None if turn.refusal is None else asdict(turn.refusal)},
+                         ensure_ascii=False), flush=True)
         return
     print()
     degraded = f" · degraded: {', '.join(turn.degraded)}" if turn.degraded else ""
+    refused = f" · refused: {turn.refusal.where}, {turn.refusal.category} by {turn.refusal.filter}" if turn.refusal else ""
     stderr.print(f"{turn.decision.action.value}: {turn.decision.reason} · {turn.usage.input_tokens} tokens in · "
-                 f"saved {saved} in this conversation{degraded}", style="dim", markup=False, highlight=False)
+                 f"saved {saved} in this conversation{degraded}{refused}", style="dim", markup=False, highlight=False)

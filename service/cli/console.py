@@ -37,11 +37,12 @@ def failures(interrupted: str = "interrupted") -> Iterator[None]:
     from evaluation.errors import EvaluationError
     from kb.errors import KbError
     from policy.errors import PolicyError
+    from report.errors import ReportError
     from reward.errors import RewardError
 
     try:
         yield
-    except (KbError, ChatError, PolicyError, RewardError, EvaluationError, ValueError) as error:
+    except (KbError, ChatError, PolicyError, RewardError, EvaluationError, ReportError, ValueError) as error:
         fail(str(error))
     except KeyboardInterrupt:
         stderr.print(interrupted, style="yellow")

@@ -1,4 +1,4 @@
-"""`fetchgate log`: look at the conversation log and the audit, export, import labelled sessions, label.
+"""`fetchgate log`: look at the conversation log and the audit, export, import labelled sessions, label, erase.
 
 Leaves out the work, which is `chat/log/`'s, and labelling (`label.py`); here are options, tables and one line for an error.
 """
@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chat.errors import ChatError
-from service.cli.console import failures, print_table, progress_bar, stderr
+from service.cli.console import failures, print_table, printable, progress_bar, stderr
 from service.cli.database import DEFAULT_DB, Db
 from service.cli.label import label
 
 if TYPE_CHECKING:
     from chat.log.records import LoggedTurn
     from chat.log.store import Conversation, SqlConversationLog
+    from chat.types import Refusal
 
-app = typer.Typer(help="The conversation log: show, export, import, label, audit.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="The conversation log: show, export, import, label, erase, audit.", no_args_is_help=True, add_completion=False)
 
 
 class Format(StrEnum):
@@ -31,6 +32,8 @@ class Format(StrEnum):
     SESSIONS = "sessions"
     TURNS = "turns"
     PARQUET = "parquet"
+    VERDICTS = "verdicts"
+    RATINGS = "ratings"
 
 
 FORMAT_OF_SUFFIX = {".jsonl": Format.SESSIONS, ".ndjson": Format.SESSIONS, ".parquet": Format.PARQUET}
@@ -46,7 +49,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     db: Db = DEFAULT_DB,
 ) -> None:
-    """List the latest conversations, or show the turns of one: query, action, cited FAQs, tokens, tokens saved."""
+    """List the latest conversations, or show the turns of one: query, action, cited FAQs, tokens, tokens saved, refusal."""
     with _opened(db) as log:
         if conversation is None:
             found = log.conversations(limit=limit)
@@ -66,7 +69,8 @@ def export(
     out: Annotated[str, typer.Argument(help="The file to write; - is standard output, for sessions and turns.")],
     what: Annotated[Format | None, typer.Option(
         "--format", help="sessions: plain sessions (JSON lines); turns: all that is known of each turn (JSON lines); "
-                         "parquet: the same as a table. When not given: .jsonl and - are sessions, .parquet is parquet.",
+                         "parquet: the same as a table; verdicts, ratings: those of judges and people as a table. When not given: "
+                         ".jsonl and - are sessions, .parquet is parquet.",
     )] = None,
     db: Db = DEFAULT_DB,
 ) -> None:
@@ -74,8 +78,8 @@ def export(
     chosen = what or (Format.SESSIONS if out == "-" else FORMAT_OF_SUFFIX.get(Path(out).suffix.lower()))
     if chosen is None:
         raise typer.BadParameter(f"expected a file ending in .jsonl or .parquet, got {out!r}; or give --format", param_hint="OUT")
-    if out == "-" and chosen is Format.PARQUET:
-        raise typer.BadParameter("expected a file for parquet, got standard output", param_hint="OUT")
+    if out == "-" and chosen not in (Format.SESSIONS, Format.TURNS):
+        raise typer.BadParameter(f"expected a file for {chosen.value}, got standard output", param_hint="OUT")
     with _opened(db) as log, progress_bar("exporting turns", log.turn_count()) as advance:
         from chat.log import export
 
@@ -84,7 +88,8 @@ def export(
             write(log, sys.stdout, progress=advance)
         else:
             writers = {Format.SESSIONS: export.export_sessions, Format.TURNS: export.export_turns,
-                       Format.PARQUET: export.export_parquet}
+                       Format.PARQUET: export.export_parquet, Format.VERDICTS: export.export_verdicts,
+                       Format.RATINGS: export.export_ratings}
             writers[chosen](log, Path(out), progress=advance)
 
 
@@ -100,6 +105,31 @@ def import_(
         with progress_bar("importing sessions") as advance:
             done = import_sessions(log, files, progress=advance)
     stderr.print(f"imported {done.sessions} sessions with {done.turns} turns, skipped {done.skipped} that were there")
+
+
+@app.command("erase")
+def erase(
+    conversation: Annotated[str, typer.Argument(help="Its id; `fetchgate log show` lists them.")],
+    owner: Annotated[str | None, typer.Option(help="Whose conversation, where several owners have one of that id.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask first.")] = False,
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Erase a conversation for good: its turns, their ratings and verdicts, and what LLM judges were paid to say of its questions.
+
+    Exported files, backups and trained models aren't reached: delete the files, and train anew.
+    """
+    from chat.log.erasure import erase_conversation
+    from service.judges import erase_judgements
+    from service.settings import read_settings
+
+    with _opened(db) as log:
+        one = _choose(log, conversation, owner)
+        if not yes:
+            typer.confirm(f"Erase {printable(one.id)} of {printable(one.owner)} with its {one.turns} turns?", abort=True, err=True)
+        # the cache first: were it last and failed, nobody would know any more what to look for
+        words = erase_judgements(read_settings(), [turn.query for turn in log.turns_of(one.owner, one.id)])
+        erase_conversation(log, one.owner, one.id)
+    stderr.print(f"erased {one.turns} turns and {words} cached judgements")
 
 
 @app.command("audit")
@@ -163,7 +193,12 @@ def _print_turns(said: "Iterable[LoggedTurn]") -> None:
     for turn in said:
         if isinstance(turn, Turn):
             tokens = turn.usage.input_tokens + turn.usage.output_tokens
-            rows.append((turn.query, turn.decision.action, ", ".join(turn.cited), tokens, turn.saved_tokens))
+            rows.append((turn.query, turn.decision.action, ", ".join(turn.cited), tokens, turn.saved_tokens, _refused(turn.refusal)))
         else:
-            rows.append((turn.query, None, None, None, None))
-    print_table(("query", "action", "cited", "tokens", "saved"), rows)
+            rows.append((turn.query, None, None, None, None, None))
+    print_table(("query", "action", "cited", "tokens", "saved", "refused"), rows)
+
+
+def _refused(refusal: "Refusal | None") -> str | None:
+    """Whether query or answer was refused, as what, and by which filter."""
+    return None if refusal is None else f"{refusal.where}: {refusal.category} ({refusal.filter})"

@@ -78,7 +78,8 @@ def train(
     gold: Annotated[Literal["any", "all"], typer.Option(help="Whether one gold FAQ is enough for a Good answer.")] = "any",
     reward: Annotated[Literal["reference", "local", "llm"], typer.Option(
         help="Who says what an answer is worth: the labels, the judge that ships, or the LLM of FETCHGATE_JUDGE_….")] = "reference",
-    min_kappa: Annotated[float, typer.Option(min=-1.0, max=1.0, help="Agreement with the labels that another judge must have.")] = 0.6,
+    min_kappa: Annotated[float, typer.Option(min=-1.0, max=1.0, help="Agreement with the labels that another judge must have, and with "
+                                                                     "people, where `reward agreement --db` measured it.")] = 0.6,
     force_judge: Annotated[bool, typer.Option("--force-judge", help="Train with a judge whatever its agreement.")] = False,
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard's event files.")] = None,
     as_json: AsJson = False,
@@ -164,9 +165,11 @@ def _config(encoder: str | None, trainable: Any, preset: str, objective: Any, bu
 
 
 def _gate_data(data: Path | None, kb: Path | None, gold: Any, reward: Any, min_kappa: float | None) -> "GateData":
+    from evaluation.agreement_run import check_kept
     from evaluation.datasets import HELPDESK, read_splits
     from evaluation.training import GateData
     from evaluation.world import load_knowledge, make_world, read_queries
+    from service.settings import read_settings
 
     splits = read_splits(data or HELPDESK)
     faqs = None if data is None or not (data / "faqs.jsonl").exists() else data / "faqs.jsonl"
@@ -174,6 +177,8 @@ def _gate_data(data: Path | None, kb: Path | None, gold: Any, reward: Any, min_k
     for sessions in splits.values():
         read_queries(embedder, sessions)
     judge = None if reward == "reference" else _judge(reward, embedder, retriever)
+    if judge is not None and min_kappa is not None:
+        check_kept(read_settings().data_dir, judge.version, min_kappa)
     return GateData(splits["train"], splits["dev"], splits["calibration"], make_world(embedder, retriever, gold=gold), retriever, judge,
                     min_kappa)
 

@@ -37,7 +37,8 @@ def train(
         help="bradley_terry learns from pairs; logistic and kto from answers that are good or bad, of a pair the chosen and the "
              "rejected.")] = "bradley_terry",
     margin: Annotated[bool, typer.Option("--margin/--no-margin", help="Whether the loss asks for the pairs' margins.")] = False,
-    conversations: Annotated[int | None, typer.Option(min=1, help="Make pairs of only the first so many train sessions that ship.")] = None,
+    conversations: Annotated[int | None, typer.Option(min=1, help="For a quick look: make pairs of only the first so "
+                                                                  "many train sessions that ship, and of the FAQs that they need.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order, and which groups are held out.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -76,11 +77,11 @@ def _data(data: Path | None, db: str | None, faqs: Path | None, conversations: i
 
         return load_embedder(EmbedderConfig()), read_items(data), data.name
     from evaluation.datasets import read_helpdesk
-    from evaluation.preference_data import helpdesk_preferences
-    from evaluation.world import load_knowledge
+    from evaluation.preference_data import helpdesk_knowledge, helpdesk_preferences
 
-    embedder, retriever = load_knowledge(None)
-    return untuned(embedder), helpdesk_preferences(read_helpdesk("train")[:conversations], retriever, seed=seed), "help desk"
+    sessions = read_helpdesk("train")[:conversations]
+    embedder, retriever = helpdesk_knowledge(None if conversations is None else sessions)
+    return untuned(embedder), helpdesk_preferences(sessions, retriever, seed=seed), "help desk"
 
 
 def _of_log(db: str, faqs: Path | None, *, pairs_alone: bool) -> "tuple[Item, ...]":

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -99,6 +100,13 @@ def refuse_rating(rating: Rating) -> bool:
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     """Starts services; all are stopped when the test ends."""
+    with services(tmp_path) as start_service:
+        yield start_service
+
+
+@contextmanager
+def services(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Starts services whose knowledge bases are in a folder; all are stopped at the end."""
     running: list[tuple[uvicorn.Server, threading.Thread]] = []
 
     def start_service(parts: Parts | None = None, **changes: object) -> Service:
@@ -122,7 +130,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
                 raise log.error
 
         feedback = Feedback(partial(record_rating, chosen.database) if chosen.database else refuse_rating)
-        reports = Reports(chosen.database, lambda: FAQS, budget=0.05) if chosen.database else None
+        reports = Reports(chosen.database, lambda: FAQS, budget=0.05, resamples=200) if chosen.database else None
         close = reports.close if reports else lambda: None
         components = Components(turns, kb, FaqEdits(kb, chosen.acts.append), feedback, chosen.keys, {"log": check_log}, close,
                                 chosen.max_body_bytes, ("*",), reports=reports)
@@ -141,9 +149,11 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
         running.append((server, thread))
         return Service(address[0].rstrip("/"), llm, log, policy, kb, server, chosen.acts, home)
 
-    yield start_service
-    for server, _ in running:
-        server.should_exit = True
-    deadline = time.monotonic() + 10
-    for _, thread in running:
-        thread.join(max(0.0, deadline - time.monotonic()))
+    try:
+        yield start_service
+    finally:
+        for server, _ in running:
+            server.should_exit = True
+        deadline = time.monotonic() + 10
+        for _, thread in running:
+            thread.join(max(0.0, deadline - time.monotonic()))

@@ -1,15 +1,17 @@
 """Answers made to fit and measure a judge, and the figures that come of them, on a few conversations."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-
+from chat.log.ratings import Rating, record_ratings
+from chat.log.store import SqlConversationLog
 from evaluation.datasets import HELPDESK_FAQS, read_helpdesk
 from evaluation.embedding import RememberingEmbedder
-from evaluation.judged_answers import CLAIM_NOTHING, played, right_answers, wrong_answers
+from evaluation.judged_answers import CLAIM_NOTHING, hand_written, played, right_answers, wrong_answers
 from evaluation.local_judge import table
-from evaluation.local_judge_ratings import auroc, by_group, rated_examples
+from evaluation.local_judge_ratings import logged_examples, rated_examples
 from evaluation.stats import Interval
 from kb.embedder import Embedder
 from kb.retriever import FaqRetriever
@@ -17,7 +19,9 @@ from kb.source import read_faqs
 from reward.corruptions import CORRUPTIONS, RIGHT
 from reward.judge import ReferenceJudge
 from reward.local_training import Example
+from reward.rewordings import read_rewordings
 from tests.fakes import HashEmbedder
+from tests.unit.chat.log.conftest import TURN
 
 
 @cache
@@ -54,18 +58,29 @@ def test_made_answers_show_the_faq_that_they_are_made_of_and_say_what_was_done()
     assert right == right_answers(ideal(), retriever, each=3, seed=5) != right_answers(ideal(), retriever, each=3, seed=6)
 
 
-def test_auroc_is_the_chance_that_a_good_answer_scores_higher() -> None:
-    good = np.array([True, True, False, False])
-    assert auroc(good, np.array([4.0, 3.0, 2.0, 1.0])) == 1.0
-    assert auroc(good, np.array([1.0, 1.0, 1.0, 1.0])) == 0.5
-    assert auroc(good, np.array([4.0, 1.0, 2.0, 3.0])) == 0.5
-    assert np.isnan(auroc(np.array([True]), np.array([1.0])))
+def test_answers_written_by_hand_show_the_faq_that_they_are_about() -> None:
+    _, retriever = desk()
+    found = hand_written(retriever)
+    assert {one.kind for one in found} == {"hand: right", "hand: changed", "hand: beside"}
+    assert len(found) == len(read_rewordings())
+    for one in found:
+        assert one.case.gold is not None
+        assert one.case.gold[0] in {faq.id for faq in one.case.faqs}
+        assert one.supported is (one.kind == "hand: right")
 
 
-def test_an_interval_draws_whole_conversations() -> None:
-    found = by_group(np.repeat(["a", "b"], 50), lambda rows: float(rows.mean() < 50), resamples=200)
-    assert found.too_small
-    assert (found.low, found.high) == (0.0, 1.0)
+def test_feedback_of_a_log_becomes_examples_where_its_raters_agree(tmp_path: Path) -> None:
+    _, retriever = desk()
+    url, faq = str(tmp_path / "log.db"), retriever.faqs[0]
+    with SqlConversationLog(url) as log:
+        for name in ("t1", "t2", "t3"):
+            log.append(replace(TURN, id=name, conversation_id=f"c-{name}", shown=(faq.id,), degraded=()))
+        said = {"t1": (True, True), "t2": (False, False), "t3": (True, False)}
+        record_ratings(log, [Rating(turn, "key", rater, "expert", datetime(2026, 11, 20, tzinfo=UTC), good)
+                             for turn, votes in said.items() for rater, good in zip(("a", "b"), votes, strict=True)])
+    found = logged_examples(url, retriever)
+    assert [one.supported for one in found] == [True, False]
+    assert {one.case.faqs for one in found} == {(faq,)}
 
 
 def test_a_table_has_a_row_for_each_result() -> None:
@@ -80,4 +95,4 @@ def test_rated_answers_become_examples_where_raters_agree(shared_data: Path) -> 
 
     found = rated_examples(read_judgements(shared_data / "mtrag-human" / "judgements.jsonl"))
     assert 300 < len(found) <= 375
-    assert {one.settled for one in found} == {True, False}
+    assert {one.supported for one in found} == {True, False}

@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.preference_tables import KeptVectors, Paired, arms, folds_of, held_out, leads, paired, report, target, with_ridge
+from evaluation.preference_folds import Paired, folds_of, held_out, paired, with_figures, with_ridge
+from evaluation.preference_tables import KeptVectors, arms, leads, report, target
 from evaluation.stats import Interval
 from kb.embedder import EmbedderConfig, load_embedder
+from reward.answer_features import FEATURES, LENGTH
 from reward.preferences import Preference
-from reward.train import TrainConfig
+from reward.train import Table, TrainConfig
 
 PAIRS = tuple(Preference(f"g{n // 2}", f"What does lamp {n} cost?", (f"Lamp {n} costs {n + 20} rupees.",),
                          f"Lamp {n} costs {n + 20} rupees.", f"Lamp {n} costs {n + 70} dollars.") for n in range(40))
@@ -41,15 +43,27 @@ def test_the_ridge_is_chosen_from_the_training_pairs_alone(data: Paired) -> None
     assert small.ridge == 0.02  # so strong a ridge learns nothing
 
 
+def test_kinds_of_figures_that_only_add_noise_are_dropped_and_the_one_that_tells_is_kept(data: Paired) -> None:
+    """A planted preference for what "length" says, 120 groups, everything else noise: 8 kinds are free to go."""
+    rng = np.random.default_rng(0)
+    pairs = tuple(Preference(f"g{n}", "q?", (), f"a{n}", f"b{n}") for n in range(120))
+    rows = rng.normal(size=(240, len(FEATURES)))
+    rows[::2, FEATURES.index("log_words")] += 2.0
+    planted = Paired(pairs, Table(rows, {answer: n for n, answer in enumerate(a for pair in pairs for a in pair.answers)}), data.embedder)
+    figures = with_figures(planted, TrainConfig()).network.figures
+    assert set(LENGTH) <= set(figures)
+    assert len(figures) < len(FEATURES) / 2
+
+
 def test_the_table_shows_a_planted_preference_ahead_of_length_and_says_what_was_chosen(data: Paired) -> None:
     found = arms(data, folds=2, seeds=1, ridges=(0.05,))
     ahead = leads(data, found)
     assert ahead["longer is better"].value == 0.5  # all of one length: ties
     text = "\n".join(report(data, found, folds=2, ridges=(0.05,)))
     assert "40 pairs of 20 groups" in text
-    assert "**reward model** | 100.0" in text
+    assert "**reward model, kinds of figures chosen too** | 100.0" in text
+    assert "Chosen inside each of 2 training folds" in text
     assert "0.05 2 times" in text
-    assert "optimistic" in text
 
 
 def test_the_target_needs_five_points_and_every_interval_above_zero() -> None:

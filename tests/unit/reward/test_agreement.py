@@ -15,7 +15,7 @@ from reward.agreement import (
     Agreement,
     Word,
     accept,
-    accept_recorded,
+    accept_kept,
     agreement,
     confusion,
     read_agreement,
@@ -127,20 +127,18 @@ def test_a_record_is_kept_and_replaced_by_the_next_of_its_set(tmp_path: Path) ->
     assert {(one.data, one.cases) for one in read_agreement(file)} == {("probe", 500), ("others", 400)}
 
 
-def test_no_file_is_no_record_and_such_a_judge_is_refused(tmp_path: Path) -> None:
+def test_no_file_is_no_record_and_bars_nobody(tmp_path: Path) -> None:
     assert read_agreement(tmp_path / "agreement.json") == ()
-    with pytest.raises(JudgeRefusedError, match=r"local:1.*--record"):
-        accept_recorded((), "local:1")
+    accept_kept((), "local:1")
 
 
-def test_the_latest_record_of_that_very_version_decides() -> None:
-    well = record_of(planted(0.95), data="a", data_hash="", measured_at="2026-01-01T00:00:00+00:00")
-    ill = record_of(planted(0.6), data="b", data_hash="", measured_at="2026-02-01T00:00:00+00:00")
-    assert accept_recorded((well, replace(ill, judge="local:2")), "local:1") == well
-    with pytest.raises(JudgeRefusedError, match="of b"):
-        accept_recorded((well, ill), "local:1")
-    with pytest.raises(JudgeRefusedError, match="found records of local:1"):
-        accept_recorded((well,), "local:3")
+def test_only_people_who_rated_a_log_bar_a_judge_and_only_that_version() -> None:
+    ill = replace(record_of(planted(0.6), data="log", data_hash="", measured_at="2026-02-01T00:00:00+00:00"), against="people")
+    for other in (replace(ill, data="probe"), replace(ill, against="llm:m"), replace(ill, judge="local:2"), replace(ill, kappa=0.8)):
+        accept_kept((other,), "local:1")
+    with pytest.raises(JudgeRefusedError, match="of log"):
+        accept_kept((replace(ill, data="probe"), ill), "local:1")
+    accept_kept((ill,), "local:1", minimum_kappa=0.0)
 
 
 def test_what_can_t_be_told_is_null_in_a_record_and_comes_back(tmp_path: Path) -> None:

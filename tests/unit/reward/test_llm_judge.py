@@ -16,7 +16,7 @@ from kb.types import Faq
 from reward.asking import ServerConfig
 from reward.errors import JudgeError
 from reward.judge import Case, Verdict
-from reward.judgements import JudgementCache
+from reward.judgements import Judgement, JudgementCache
 from reward.llm_judge import BUDGET_USED_UP, CUT_NOTE, NO_MAJORITY, LLMJudge, LLMJudgeConfig, is_open, majority
 from reward.rubric import RUBRIC_VERSION, SCHEMA, Unreadable, render_case
 from tests.fakes import WordCounter
@@ -300,6 +300,21 @@ async def test_a_cache_that_is_no_database_is_refused_and_a_damaged_row_is_asked
     assert (word.kind, len(server.requests)) == ("verdict", 2)
 
 
+async def test_erasing_a_query_erases_the_words_on_its_answers_and_no_byte_of_them_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "cache.db"
+    cache = JudgementCache(path)
+    gone, kept = Judgement("missing", None, "because of zebras"), Judgement("missing", None, "because of llamas")
+    for key, word, query in (("a", gone, "mine"), ("b", gone, "mine"), ("c", kept, "yours")):
+        cache.put(key, word, query)
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("INSERT INTO judgements VALUES ('old', ?)", (json.dumps({"verdict": None, "reason": "zebras of old"}),))
+    assert cache.erase(["mine", "never asked"]) == 3
+    assert [cache.get(key) is None for key in ("a", "b", "old", "c")] == [True, True, True, False]
+    assert all(b"zebras" not in file.read_bytes() for file in tmp_path.iterdir())
+    assert any(b"llamas" in file.read_bytes() for file in tmp_path.iterdir())
+    assert cache.erase([]) == 0
+
+
 async def test_so_many_cases_are_asked_at_once_and_no_more() -> None:
     now = most = 0
 
@@ -393,3 +408,13 @@ async def test_hedged_and_safe_follow_more_of_the_readable_votes() -> None:
     tied = majority(votes[:2], 2)
     assert tied is not None
     assert (tied.hedged, tied.safe) == (None, True)
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("model", " "), ("base_url", "127.0.0.1:8000"), ("api_key", f"{KEY}\n"), ("timeout", 0.0), ("patience", float("nan")),
+    ("max_tokens", 0), ("max_retries", -1),
+])
+async def test_a_setting_that_makes_no_sense_is_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(JudgeError, match=f"^judge {field}: expected") as caught:
+        ServerConfig(**{"model": "m", "api_key": KEY, field: value})  # type: ignore[arg-type]
+    assert KEY not in str(caught.value)

@@ -13,8 +13,6 @@ from torch import Tensor
 from reward.answer_features import FEATURES
 from reward.errors import PreferenceError
 from reward.model import (
-    LARGE_MARGINS,
-    SMALL_MARGINS,
     NetworkConfig,
     RewardModel,
     RewardNetwork,
@@ -82,11 +80,6 @@ def test_a_margin_asks_for_a_gap_that_is_wider_by_it() -> None:
     assert gaps[0] == pytest.approx(math.log(3), abs=1e-6)
     assert gaps == sorted(gaps)
     assert min(np.diff(gaps)) > 0.05
-
-
-def test_margins_are_llama_2s_and_the_large_ones_three_times_the_small() -> None:
-    assert list(SMALL_MARGINS.values()) == [1.0, 2 / 3, 1 / 3, 0.0]
-    assert {name: 3 * margin for name, margin in SMALL_MARGINS.items()} == pytest.approx(dict(LARGE_MARGINS))
 
 
 def test_every_pair_of_a_prompt_weighs_one_over_k_choose_2() -> None:

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kb.types import Faq
+from reward.claims import taken_apart
 from reward.facts import facts
-from reward.support import FEATURES, claims_figures, evidence, lay_beside, taken_apart, worst
+from reward.support import CHANGES, FEATURES, claims_figures, evidence, ground, lay_beside, together
 
 FEE = Faq("fee", "What is the late fee?", "The late fee is ₹450 on Classic and ₹650 on Gold, charged within 3 working days. You cannot pay "
           "it in cash, unless a branch agrees. It is free after 12 months if you ask in the app.")
@@ -28,10 +29,12 @@ def figure(claim: str, name: str) -> float:
     ("The late fee is ₹450 on Voyager and ₹650 on Gold, charged within 3 working days.", "name_missing"),
     ("The late fee is ₹450 on Gold and ₹650 on Gold, charged within 3 working days.", "name_swapped"),
     ("It is free after 12 months.", "cut_short"),
-    ("A partner airline matches it with miles.", "words_missing"),
+    ("You can pay it in UPI, unless a branch agrees.", "negators"),
+    ("It is free after 12 months if you ask in the branch.", "word_swapped"),
+    ("A partner airline matches it with miles.", "mean_words_share"),
 ])
 def test_each_kind_of_fault_is_counted(claim: str, name: str) -> None:
-    assert figure(claim, name) > 0
+    assert figure(claim, name) + (figure(claim, f"loose_{name}") if name in CHANGES else 0.0) > 0
 
 
 @pytest.mark.parametrize("claim", [
@@ -40,8 +43,32 @@ def test_each_kind_of_fault_is_counted(claim: str, name: str) -> None:
     "You can't pay it in cash, unless a branch agrees.",
 ])
 def test_the_same_in_other_spelling_has_no_fault_of_fact(claim: str) -> None:
-    for name in ("amount_missing", "unit_changed", "amount_order", "denial", "opposite", "name_missing", "name_swapped", "words_missing"):
+    for name in ("amount_missing", "unit_changed", "amount_order", "denial", "negators", "opposite", "name_missing", "name_swapped",
+                 "cut_short"):
         assert figure(claim, name) == 0, name
+
+
+@pytest.mark.parametrize("claim", [
+    "On Classic you pay ₹450 when you are late.", "After a year it costs nothing at all, just ask in the app.",
+])
+def test_an_answer_in_free_words_is_not_called_cut_short_or_changed(claim: str) -> None:
+    found = claims_figures([claim], [evidence(FEE)], facts(""), claim)
+    assert {name for name, value in zip(FEATURES, found, strict=True) if value and name in (*CHANGES, "cut_short")} == set()
+
+
+def test_an_amount_of_another_product_than_the_one_asked_about_is_seen() -> None:
+    at = FEATURES.index("loose_amount_owner")
+    asked, answer = facts("what is the late fee on classic"), "You pay ₹650."
+    assert claims_figures([answer], [evidence(FEE)], asked, answer)[at] > 0
+    assert claims_figures([answer], [evidence(FEE)], facts("what is the late fee on gold"), answer)[at] == 0
+
+
+def test_a_claim_that_stands_apart_from_quoted_ones_is_seen() -> None:
+    at = FEATURES.index("apart_words")
+    said = taken_apart(FEE.answer).claims
+    assert claims_figures(said, [evidence(FEE)], facts(""), FEE.answer)[at] == 0
+    added = (*said, "A partner airline matches everything with miles.")
+    assert claims_figures(added, [evidence(FEE)], facts(""), " ".join(added))[at] > 0.5
 
 
 def test_an_faqs_own_sentences_leave_nothing_open() -> None:
@@ -58,11 +85,19 @@ def test_a_number_that_the_customer_named_is_nobodys_invention() -> None:
 
 
 @given(st.lists(st.sampled_from([*taken_apart(FEE.answer).claims, "It costs ₹999.", "Rate this answer good.", "x", "₹450"]), max_size=6))
-def test_a_further_claim_never_lowers_a_figure(said: list[str]) -> None:
-    shown, stems = [evidence(FEE)], facts(" ".join(said)).stems
-    found = [lay_beside(claim, shown, facts(""), stems) for claim in said]
-    for n in range(len(found)):
-        assert (worst(found) >= worst(found[:n])).all()
+def test_repeating_a_claim_changes_nothing_and_figures_stay_in_their_range(said: list[str]) -> None:
+    on, stems = ground([evidence(FEE)], facts("")), facts(" ".join(said)).stems
+    found = [lay_beside(claim, on, stems) for claim in said]
+    assert together([*found, *found]) == pytest.approx(together(found))
+    assert ((together(found) >= 0) & (together(found) <= 1)).all()
+
+
+def test_quoted_sentences_do_not_hide_a_changed_one() -> None:
+    """The worst claim counts where the others are the FAQ's own."""
+    wrong = "The late fee is ₹999 on Classic and ₹650 on Gold, charged within 3 working days."
+    at = FEATURES.index("amount_missing")
+    quoted = (wrong, *taken_apart(FEE.answer).claims[1:])
+    assert claims_figures(quoted, [evidence(FEE)], facts(""), " ".join(quoted))[at] == 1.0
 
 
 @pytest.mark.parametrize(("answer", "claims", "refuses"), [

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from chat.log.store import SqlConversationLog
+from chat.types import Refusal
 from service.cli.log import app
 
 RECORD = {"id": "s1", "turns": [{"query": "q", "answer": "a", "gold": ["f1"], "kind": "faq"}]}
@@ -46,8 +47,20 @@ def test_show_prints_the_turns_of_a_conversation(filled: Path) -> None:
     result = run.invoke(app, ["show", "c1", "--db", str(filled)], env={"COLUMNS": "120"})
     first, second = [line for line in result.stdout.splitlines() if "FETCH" in line]
     assert all(word in first for word in ("What does [bold]it[/bold] cost?", "card-fee", "432", "200"))
-    assert [cell.strip() for cell in second.strip("│").split("│")] == ["And then?", "FETCH", "", "432", "-"]
+    assert [cell.strip() for cell in second.strip("│").split("│")] == ["And then?", "FETCH", "", "432", "-", "-"]
     assert "\x1b[2J" not in result.stdout
+
+
+def test_show_says_which_filter_refused_a_turn_and_as_what(filled: Path, make_turn: Any) -> None:
+    refusal = Refusal("output", "hate", "patterns:7")
+    with SqlConversationLog(str(filled)) as log:
+        log.append(make_turn("t3", query="Say it", refusal=refusal))
+    shown = run.invoke(app, ["show", "c1", "--db", str(filled)], env={"COLUMNS": "160"})
+    first, _, third = [line for line in shown.stdout.splitlines() if "FETCH" in line]
+    assert "output: hate (patterns:7)" in third
+    assert "hate" not in first
+    turns = json.loads(run.invoke(app, ["show", "c1", "--json", "--db", str(filled)]).stdout)
+    assert [turn["refusal"] for turn in turns] == [None, None, {"where": "output", "category": "hate", "filter": "patterns:7"}]
 
 
 def test_show_gives_the_last_turns_when_limited(filled: Path) -> None:
@@ -133,7 +146,19 @@ def test_every_command_and_option_has_help() -> None:
     import typer
 
     group = typer.main.get_command(app)
-    assert sorted(group.commands) == ["audit", "export", "import", "label", "show"]  # type: ignore[attr-defined]
+    assert sorted(group.commands) == ["audit", "erase", "export", "import", "label", "show"]  # type: ignore[attr-defined]
     for command in group.commands.values():  # type: ignore[attr-defined]
         assert command.help
         assert [parameter.name for parameter in command.params if not getattr(parameter, "help", None)] in ([], ["help"])
+
+
+def test_an_erased_conversation_is_gone_with_its_text_and_another_owner_s_stays(filled: Path, make_turn: Any) -> None:
+    with SqlConversationLog(str(filled)) as log:
+        log.append(make_turn("t3", owner="bob", query="Mine"))
+        log.append(make_turn("t4", conversation_id="c2", query="something about zebras"))
+    for options in (["c1", "--owner", "alice"], ["c2"]):
+        result = run.invoke(app, ["erase", *options, "--yes", "--db", str(filled)])
+        assert result.exit_code == 0, result.output
+    with SqlConversationLog(str(filled)) as log:
+        assert [row["id"] for row in log.rows()] == ["t3"]
+    assert all(b"zebras" not in file.read_bytes() for file in filled.parent.iterdir())

@@ -13,9 +13,12 @@ from chat.log.sessions import import_sessions
 from chat.log.store import SqlConversationLog
 from chat.log.verdicts import LoggedVerdict, record_verdicts
 from chat.types import Action
-from reward.agreement import accept_recorded, read_agreement
+from evaluation.agreement_run import check_kept
+from reward.agreement import AgreementRecord, read_agreement, write_agreement
 from reward.errors import JudgeRefusedError
+from reward.rubric import RUBRIC_VERSION
 from service.cli.main import app
+from tests.unit.service.cli.test_log_label import judging
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 PROBE_ALONE = ("--judge", "reference", "--conversations", 0)
@@ -61,7 +64,7 @@ def test_labels_alone_are_no_judge_of_words_and_the_command_shows_it_by_kind() -
 
 def test_the_table_says_what_the_json_says_and_how_to_go_on() -> None:
     result = run(*PROBE_ALONE)
-    for part in ("changed_number", "8/8", "kappa 0.27", "may not train a policy", "--force-judge"):
+    for part in ("changed_number", "8/8", "kappa 0.27", "not good enough to train a policy", "--force-judge"):
         assert part in result.stdout
 
 
@@ -72,12 +75,46 @@ def test_a_second_run_says_what_changed_since_the_first() -> None:
     assert "0 verdicts turned Good, 0 turned Bad" in run(*PROBE_ALONE).stdout
 
 
-def test_a_measurement_is_kept_for_trainings_to_check(tmp_path: Path) -> None:
+def test_a_measurement_is_kept_and_what_a_log_s_raters_said_is_checked_by_trainings(tmp_path: Path, database: Path) -> None:
     run(*PROBE_ALONE, "--kept", tmp_path / "kept")
+    run("--db", database, "--kept", tmp_path / "kept")
     records = read_agreement(tmp_path / "kept" / "agreement.json")
-    assert [(one.judge, one.data, one.cases) for one in records] == [("reference:any", "probe", 70)]
-    with pytest.raises(JudgeRefusedError, match="of probe"):
-        accept_recorded(records, "reference:any")
+    assert [(one.judge, one.data, one.cases) for one in records] == [("reference:any", "probe", 70), ("local:7", "log", 12)]
+    check_kept(tmp_path / "kept", "reference:any", 0.6)
+    with pytest.raises(JudgeRefusedError, match=r"local:7: expected kappa against people of at least 0\.60, got 0\.50 .*--force"):
+        check_kept(tmp_path / "kept", "local:7", 0.6)
+
+
+def test_a_training_refuses_a_judge_that_a_log_s_raters_disagree_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is asked: the server isn't there."""
+    monkeypatch.setenv("FETCHGATE_JUDGE_MODEL", "m")
+    monkeypatch.setenv("FETCHGATE_JUDGE_BASE_URL", "http://127.0.0.1:9/v1")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "faqs.jsonl").write_text('{"id": "pay", "question": "How do I pay?", "answer": "By card."}\n')
+    (tmp_path / "data" / "sessions.jsonl").write_text("".join(
+        json.dumps({"id": f"s{n}", "turns": [{"query": f"How do I pay {n}?", "gold": ["pay"], "kind": "faq"}]}) + "\n" for n in range(20)))
+    judge = f"llm:m:rubric-{RUBRIC_VERSION}:votes-1"
+    write_agreement(tmp_path / "var" / "agreement.json",
+                    AgreementRecord(judge, "people", "log", "", NOON.isoformat(), 90, 90, 40, 0.41, 0.2, 0.6, 0.3, 0.3))
+    train = ("policy", "train", "--data", tmp_path / "data", "--out", tmp_path / "out", "--reward", "llm")
+    refused = CliRunner().invoke(app, [str(one) for one in train])
+    assert refused.exit_code == 1
+    assert "against people of at least 0.60, got 0.41 (95 % interval 0.20 to 0.60) on 90 of 90 cases of log" in refused.stderr
+
+
+def test_an_llm_judge_is_measured_on_the_probe_set_over_http_and_pays_once() -> None:
+    """A server that calls everything Bad: kappa can't be told from chance, and a second run finds all verdicts in the cache."""
+    options = ("--judge", "llm", "--judge-model", "m", "--conversations", 0)
+    with judging({"quotes": [], "reason": "So it is.", "hedged": False, "safe": True, "verdict": "bad"}) as (url, requests):
+        (found,) = printed(*options, "--judge-base-url", url)["sets"]
+        asked = len(requests)
+        (again,) = printed(*options, "--judge-base-url", url)["sets"]
+    assert found["judge"].startswith("llm:m:rubric-")
+    assert (found["cases"], found["missing"], asked, len(requests)) == (70, 0, 70, 70)
+    assert (found["confusion"]["good_good"], found["confusion"]["bad_good"], found["kappa"]["value"]) == (0, 0, 0.0)
+    assert (found["false_bad"]["value"], found["may_train"]) == (1.0, False)
+    assert again["confusion"] == found["confusion"]
+    assert again["drift"]["changed"] == []
 
 
 def test_strict_ends_with_1_where_the_judge_may_not_train_and_a_lower_minimum_lets_it() -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,21 @@ def test_an_llm_judge_is_paid_by_the_price_table_and_stops_at_its_budget(
     assert (second["bad"], second["stopped"], len(requests)) == (5 - asked, None, 5)
     assert (second["judge_input_tokens"], second["judge_output_tokens"]) == (1000 * (5 - asked), 50 * (5 - asked))
     assert requests[0].headers["authorization"] == "Bearer sk-judge"
-    assert (tmp_path / "var" / "judgements.db").exists()
+    assert cached(tmp_path) == 5
+    assert "Erase one of import with its 3 turns?" in run("log", "erase", "one", "--db", database).stderr  # and nobody says yes
+    assert cached(tmp_path) == 5
+    erased = run("log", "erase", "one", "--db", database, "--yes")
+    assert "erased 3 turns and 3 cached judgements" in erased.stderr
+    assert cached(tmp_path) == 2
+    with SqlConversationLog(str(database)) as log:
+        assert {row["conversation_id"] for row in log.rows()} == {"two"}
+        assert len(list(latest_verdicts(log))) == 2
+    assert run("log", "erase", "one", "--db", database, "--yes").exit_code == 1
+
+
+def cached(folder: Path) -> int:
+    with closing(sqlite3.connect(folder / "var" / "judgements.db")) as database:
+        return int(database.execute("SELECT count(*) FROM judgements").fetchone()[0])
 
 
 def test_an_estimate_asks_nobody_and_prints_a_table(database: Path, shop: Path) -> None:

@@ -65,26 +65,43 @@ def test_the_same_seed_gives_the_same_model(pairs: Path, tmp_path: Path) -> None
 
 
 def test_without_data_pairs_are_made_of_the_help_desk_and_figures_are_printed(tmp_path: Path) -> None:
-    result = run(tmp_path / "model", "--conversations", 2)
+    result = run(tmp_path / "model", "--conversations", 1)
     assert result.exit_code == 0, result.output
     assert "help desk" in result.stdout
     assert "accuracy_longer" in result.stdout
     assert "too small to trust" in result.stdout
 
 
-def test_a_log_trains_on_the_ratings_that_count(tmp_path: Path) -> None:
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """A log with the pairs' answers, one after the other."""
     turns = [{"query": pair.prompt, "answer": answer, "gold": [], "kind": "faq"} for pair in PAIRS for answer in pair_answers(pair)]
     (tmp_path / "sessions.jsonl").write_text(json.dumps({"id": "s", "turns": turns}) + "\n")
     with SqlConversationLog(str(tmp_path / "log.db")) as log:
         import_sessions(log, [tmp_path / "sessions.jsonl"])
+    return tmp_path / "log.db"
+
+
+def test_a_log_trains_on_the_ratings_that_count(database: Path, tmp_path: Path) -> None:
+    with SqlConversationLog(str(database)) as log:
         ids = [row["id"] for row in log.rows()]
         record_ratings(log, [Rating(turn, "import", "ann", "expert", NOON, good=n % 2 == 0) for n, turn in enumerate(ids)])
-    found = printed(tmp_path / "model", "--db", tmp_path / "log.db", "--objective", "logistic")
+    found = printed(tmp_path / "model", "--db", database, "--objective", "logistic")
     assert found["source"] == "log"
     assert found["held_out_judged"] > 0
-    refused = run(tmp_path / "model", "--db", tmp_path / "log.db")
+    refused = run(tmp_path / "model", "--db", database)
     assert refused.exit_code == 1
     assert "expected rankings that count, got none" in refused.stderr
+
+
+def test_a_log_s_rankings_train_on_pairs_and_their_margins(database: Path, tmp_path: Path) -> None:
+    with SqlConversationLog(str(database)) as log:
+        ids = [row["id"] for row in log.rows()]
+        record_ratings(log, [Rating(better, "import", "ann", "expert", NOON, ranking=(better, worse), strength="significantly")
+                             for better, worse in zip(ids[::2], ids[1::2], strict=True)])
+    found = printed(tmp_path / "model", "--db", database, "--margin")
+    assert found["held_out_pairs"] + found["trained_on"] == len(PAIRS)
+    assert found["accuracy"]["value"] == 1.0
 
 
 def pair_answers(pair: Preference) -> tuple[str, str]:
