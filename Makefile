@@ -15,7 +15,7 @@ test: $(VENV)/.installed-dev ## Lint, type-check and test everything, with real 
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 check: test ## The same as test, by the name that pre-commit uses
 

@@ -49,6 +49,6 @@ def test_much_on_standard_error_does_not_stop_the_service(tmp_path: Path) -> Non
 def test_the_environment_of_the_developer_stays_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FETCHGATE_POLICY", "mine")
     script = "import os, sys; sys.exit(str(sorted(name for name in os.environ if name.startswith('FETCHGATE_'))))"
-    with pytest.raises(AssertionError, match=r"\['FETCHGATE_DATA_DIR', 'FETCHGATE_K'\]"), \
+    with pytest.raises(AssertionError, match=r"\['FETCHGATE_DATA_DIR', 'FETCHGATE_HOLDBACK', 'FETCHGATE_K'\]"), \
             real_service(tmp_path, env={"FETCHGATE_K": "5"}, command=stand_in(script)):
         raise AssertionError("it must not get here")

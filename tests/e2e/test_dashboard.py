@@ -90,6 +90,14 @@ def test_the_dashboard_shows_the_figures_of_the_api_and_leads_to_turns(service: 
     expect(page.get_by_test_id("turn-dialog")).to_contain_text("conversation-1")
 
 
+def test_the_chat_page_leads_to_it(service: Service, visit: Visit) -> None:
+    page = visit(service)
+    page.get_by_test_id("tokens-saved").click()
+    page.get_by_test_id("savings-report").click()
+    expect(page).to_have_url(f"{service.url}/dashboard")
+    expect(page.get_by_test_id("report")).to_contain_text("Token savings")
+
+
 def test_a_filter_is_in_the_address_and_narrows_figures_and_turns(service: Service, visit: Visit) -> None:
     page = dashboard(visit(service), service)
     page.get_by_test_id("owner").fill("fg-beta")
