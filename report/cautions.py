@@ -21,7 +21,7 @@ def cautions(base: Ground, judging: Judging, quality: Guardrail) -> tuple[str, .
 def _of_sample(base: Ground) -> list[str]:
     said = []
     if base.scope.conversations < FEWEST_CONVERSATIONS:
-        said.append(f"Too small to trust: {base.scope.conversations} conversations, and intervals need {FEWEST_CONVERSATIONS} or more.")
+        said.append(f"Too small to trust: conversations are {base.scope.conversations}, and intervals need {FEWEST_CONVERSATIONS} or more.")
     if base.clock_went_back:
         said.append(f"The clock went back in {_many(base.clock_went_back, 'conversation')}: their turns may be counted on another day.")
     return said

@@ -33,6 +33,7 @@ _UUID = re.compile(r"(?i)\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 _TOKEN = re.compile(r"(?<!\w)(?=\w{0,200}\d)(?=\w{0,200}[^\W\d])\w{20,}(?:[-.]\w{6,})*")
 _SAID_SECRET = re.compile(r"(?i)\b(?:password|passwort|passcode|passphrase|pin|otp|cvv2?|cvc|one[- ]time code|security code|api[ -]key)\b"
                           r"(\s{0,3}(?:[:=]|\bis\b:?)\s{0,3})[\"'“”]?([^\s\"'“”]{3,})")
+_SECRET_DIGITS = re.compile(r"(?i)\b(?:pin|otp|cvv2?|cvc|passcode|security code)\s{1,3}(\d{3,8})\b")
 _IBAN = re.compile(r"(?i)\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 _MIXED = re.compile(r"(?<![\w\[-])(?=[A-Za-z-]{1,8}\d)[A-Za-z0-9-]*\d[A-Za-z0-9-]*\b(?!\])")
 _DIGITS = re.compile(r"(?<![\w.])(?:\+ ?|\(\+?)?\d(?:[\d ().\-/\u2010-\u2015]{0,30}\d)?(?!\w)")
@@ -82,6 +83,7 @@ def _without_numbers(text: str) -> str:
     """Without all but names; each pattern sees what the ones before have left."""
     steps: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
         (_LINK, _link), (_E_MAIL, lambda _: E_MAIL), (_SPELLED_E_MAIL, lambda _: E_MAIL), (_SAID_SECRET, _secret),
+        (_SECRET_DIGITS, lambda found: found[0][: found.start(1) - found.start()] + SECRET),
         (_UUID, lambda _: NUMBER), (_IBAN, _iban), (_DIGITS, _number), (_TOKEN, lambda _: SECRET), (_MIXED, _mixed),
         (_RUN, lambda _: NUMBER))
     for pattern, mark in steps:

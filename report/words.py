@@ -133,7 +133,8 @@ def harm(quality: Guardrail) -> str:
     if not quality.skips:
         return "No fetch was skipped."
     if not quality.skips_judged:
-        return f"None of the {count(quality.skips)} skipped fetches was judged with both answers, so harmful ones aren't known."
+        skipped = "The one skipped fetch wasn't" if quality.skips == 1 else f"None of the {count(quality.skips)} skipped fetches was"
+        return f"{skipped} judged with both answers, so harmful ones aren't known."
     known = (f"Harmful skips: {count(quality.harmful_skips)} of {count(quality.skips_judged)} judged "
              f"({share(quality.harmful_share)}); at most {share(quality.harmful_upper)} with 95 % certainty")
     if quality.budget is None or quality.harmful_upper is None:

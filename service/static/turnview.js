@@ -21,6 +21,10 @@ export function turnRow(turn, button) {
   ]);
 }
 
+const COUNTED_BY = {
+  server: "the server", model: "the model's own tokenizer", local: "FetchGate's own tokenizer", none: "nobody, as no LLM was called",
+};
+
 /** All that is known of a turn, as elements. */
 export function turnDetails(turn) {
   const { line, inside } = turn;
@@ -34,7 +38,7 @@ export function turnDetails(turn) {
     ["Time", `${time(line.created_at)} UTC`],
     ["FAQs shown", turn.shown.join(", ")],
     ["FAQs cited", turn.cited.join(", ")],
-    ["Tokens", `${show(turn.input_tokens)} in (${show(turn.cached_input_tokens)} cached), ${show(turn.output_tokens)} out, counted by the ${turn.usage_source}`],
+    ["Tokens", `${show(turn.input_tokens)} in (${show(turn.cached_input_tokens)} cached), ${show(turn.output_tokens)} out, counted by ${COUNTED_BY[turn.usage_source] ?? turn.usage_source}`],
     ["Cost", turn.cost === null ? "" : `${turn.cost.toPrecision(3)} ${turn.currency}`],
     ["Model", `${turn.model}; prompt ${turn.prompt_version}; FAQs ${turn.kb_version}`],
     ["Marked", turn.notes.join(", ")],

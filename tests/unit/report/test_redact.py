@@ -38,6 +38,7 @@ from report.redact import (
     ("https://bank.example/r/8f7a6b5c4d3e2f1a0b9c", "https://bank.example/[link]"),
     ("my password is hunter2", "my password is [secret]"),
     ("PIN: 4321", "PIN: [secret]"),
+    ("what about my PIN 4321?", "what about my PIN [secret]?"),
     ("key abcdefghij1234567890ABCD", "key [secret]"),
     ("my name is priya sharma and I lost it", "my name is [name] and I lost it"),
     ("I'm Anna-Marie O'Neil; hello", "I'm [name]; hello"),

@@ -56,7 +56,7 @@ def test_one_turn_has_a_value_and_no_claim(tmp_path: Path) -> None:
     report = report_of(tmp_path, [turn(1)])
     assert report.headline is not None
     assert report.headline.saving == Figure(0.4, None, None, "too_small")
-    assert told(report, "Too small to trust: 1 conversations")
+    assert told(report, "Too small to trust: conversations are 1,")
 
 
 def test_thirty_conversations_may_claim_a_saving(tmp_path: Path) -> None:
