@@ -138,6 +138,39 @@ def prices(
         typer.echo(f"no price: {printable(model)}")
 
 
+@app.command()
+def recount(
+    kb: Annotated[Path | None, typer.Option(metavar="DIR", help="Index folder that was served.")] = None,
+    faqs: Annotated[Path | None, typer.Option(metavar="FILE", help="FAQ file that was served. Default: the help desk that ships.")] = None,
+    policy: Annotated[str | None, typer.Option(help="The policy that served, for its prompt setting.")] = None,
+    db: Db = DEFAULT_DB,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Render every logged prompt again and count it: does the log say what it should? Ends with 1 where a count differs.
+
+    It takes the FAQs and settings that served. Turns of another version of the knowledge base and rewritten ones are passed over, and told.
+    """
+    with failures():
+        from chat.log.store import SqlConversationLog
+        from service.recounting import recounted
+        from service.settings import read_settings
+
+        with SqlConversationLog(db, create=False) as log:
+            done = recounted(log, read_settings(kb=kb, faqs=faqs, policy=policy))
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        typer.echo(json.dumps(asdict(done), ensure_ascii=False, indent=2))
+    else:
+        typer.echo(f"{done.agreed} turns agree, {done.turns_differing} differ")
+        for reason, turns in done.passed_over.items():
+            typer.echo(f"{turns} passed over: {reason}")
+        for one in done.differing[:20]:
+            typer.echo(f"{one.turn_id}: {one.what}: logged {one.logged}, recounted {one.recounted}")
+    raise typer.Exit(1 if done.differing else 0)
+
+
 def _savings(options: "ReportOptions", db: str, files: tuple[Path | None, Path | None, Path | None], kb: Path | None) -> "SavingsReport":
     from datetime import UTC, datetime
 

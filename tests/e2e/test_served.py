@@ -74,6 +74,19 @@ def test_an_answer_is_rated_and_the_rating_exported(served: tuple[str, Path]) ->
     assert (rating["id"], rating["rating"], rating["comment"], rating["owner"]) == (done.id, 5, "nhanh", "local")
 
 
+def test_a_recount_of_what_was_served_agrees_and_one_with_other_settings_does_not(served: tuple[str, Path]) -> None:
+    url, folder = served
+    for query in (QUESTION, "thanks!"):
+        httpx.post(f"{url}/v1/chat/completions", timeout=60, json={"model": "fetchgate", "messages": [{"role": "user", "content": query}]})
+    ask = ["report", "recount", "--json", "--db", str(folder / "log.db")]
+    found = CliRunner().invoke(app, ask, env={"FETCHGATE_DATA_DIR": str(folder)})
+    done = json.loads(found.stdout)
+    assert (found.exit_code, done["differing"]) == (0, []), found.output
+    assert done["agreed"] >= 2
+    other = CliRunner().invoke(app, [*ask, "--policy", "always"], env={"FETCHGATE_DATA_DIR": str(folder)})
+    assert (other.exit_code, bool(json.loads(other.stdout)["differing"])) == (1, True)
+
+
 def test_kill_9_in_mid_stream_loses_no_answered_turn(tmp_path: Path, helpdesk_index: Path) -> None:
     with service_process(tmp_path, "--kb", str(helpdesk_index)) as (url, process, _):
         answered = [httpx.post(f"{url}/v1/chat/completions", timeout=60,
