@@ -13,13 +13,18 @@ from functools import cache
 
 from chat.plan import Plan
 from chat.ports import TokenCounter
-from chat.prompt import PromptSettings, render_always_fetch
+from chat.prompt import PAPER, PromptSettings, render_always_fetch
 from chat.types import Counterfactual, Usage
 
 FRUGAL = "frugal"
 """The cheapest always-fetch setting that is as good as any (docs/metrics.md), where the policy's record names it."""
 WITHOUT_REWRITE = "without_rewrite"
 REPEATS, ONE_FAQ, NO_HISTORY_FAQS, NO_FAQS = "repeats", "one_faq", "no_history_faqs", "no_faqs"
+
+
+def baselines(serving: PromptSettings, frugal: PromptSettings | None = None) -> Mapping[str, PromptSettings]:
+    """What turns served with this setting are compared with, by name: `paper`, `frugal` where it is known, and the alternatives."""
+    return {"paper": PAPER, **({} if frugal is None else {FRUGAL: frugal}), **alternatives(serving)}
 
 
 def alternatives(serving: PromptSettings) -> Mapping[str, PromptSettings]:

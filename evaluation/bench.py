@@ -13,7 +13,7 @@ from time import perf_counter
 
 import numpy as np
 
-from chat.accounting import alternatives
+from chat.accounting import baselines
 from chat.log.store import SqlConversationLog
 from chat.pipeline import TurnFinished, TurnPipeline, TurnRequest
 from chat.plan import PipelineConfig
@@ -120,7 +120,7 @@ def bench_turns(embedder: Embedder, retriever: FaqRetriever, sessions: Sequence[
     with tempfile.TemporaryDirectory() as folder:
         log = SqlConversationLog(str(Path(folder) / "log.db"))
         pipeline = TurnPipeline(retriever=retriever, policy=EvidenceRule(), llm=InstantLLM(), log=log, counter=TiktokenCounter(),
-                                prices={}, config=PipelineConfig(baselines={"paper": PAPER, **alternatives(PAPER)}))
+                                prices={}, config=PipelineConfig(baselines=baselines(PAPER)))
         try:
             times = asyncio.run(_play(pipeline, embedder, retriever, sessions, turns + warm_up))[warm_up:]
         finally:

@@ -19,21 +19,19 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from chat.accounting import FRUGAL, alternatives
+from chat.accounting import baselines
 from chat.llm.extractive import ExtractiveClient
 from chat.log.export import export_parquet, export_verdicts
 from chat.log.store import SqlConversationLog
 from chat.pipeline import TurnFinished, TurnPipeline, TurnRequest
 from chat.plan import PipelineConfig
 from chat.prices import load_prices
-from chat.prompt import PAPER
 from chat.tokens import TiktokenCounter
 from chat.types import Message
 from evaluation.datasets import Session, read_helpdesk
 from evaluation.labelling import LabelOptions, label_log
 from evaluation.logged_arms import Answering
 from evaluation.world import load_knowledge
-from kb.retriever import FaqRetriever
 from kb.tuned import untuned
 from policy.checkpoint import PolicyRecord, load_policy
 from policy.decide import Exploration
@@ -89,8 +87,8 @@ def serve_example(out: Path, sessions: Sequence[Session], policy: str = "demo") 
 
 def example_config(record: PolicyRecord, *, holdback: float = 0.0) -> PipelineConfig:
     """As the service serves this policy."""
-    return PipelineConfig(prompt=record.prompt, baselines={"paper": PAPER, FRUGAL: record.frugal, **alternatives(record.prompt)},
-                          calibrated_static=record.static, holdback=holdback)
+    return PipelineConfig(prompt=record.prompt, baselines=baselines(record.prompt, record.frugal), calibrated_static=record.static,
+                          holdback=holdback)
 
 
 def gold_of(sessions: Sequence[Session]) -> dict[Asked, tuple[str, ...] | None]:
@@ -128,11 +126,6 @@ async def _play(pipeline: TurnPipeline, session: Session, conversation_id: str, 
                 if isinstance(event, TurnFinished):
                     messages.append(Message("assistant", event.turn.answer))
         clock.now += timedelta(minutes=1)
-
-
-def categories(retriever: FaqRetriever) -> dict[str, str]:
-    """FAQ id to its category, of those that have one."""
-    return {faq.id: faq.category for faq in retriever.faqs if faq.category}
 
 
 def write_example(folder: Path = EXAMPLE) -> None:

@@ -9,8 +9,6 @@ The schema is docs/report.schema.json, which `python -m service.docs` writes.
 import csv
 import io
 import json
-import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
@@ -19,6 +17,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, create_model
 
+from chat.log.export import whole_file
 from report.errors import ReportError
 from report.figures import (
     VERSION,
@@ -128,18 +127,11 @@ def content(report: Report, suffix: str) -> bytes:
 def write(report: Report, out: Path) -> None:
     """Write the report to a file, which appears whole or not at all. Raises: ReportError."""
     data = content(report, out.suffix)
-    place = out.resolve()
-    beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
     try:
-        with beside.open("xb") as file:
+        with whole_file(out.resolve()) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(place)
     except OSError as error:
         raise ReportError(f"{out}: can't be written ({error.strerror or error}); check its folder, permissions and free space") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _rows(section: str, group: str, figure: str, value: Any) -> Iterator[Row]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
-from chat.accounting import FRUGAL, alternatives
+from chat.accounting import baselines
 from chat.errors import ChatError
 from chat.filter_rules import BUNDLED as BUNDLED_RULES
 from chat.filter_rules import read_rules
@@ -23,7 +23,7 @@ from chat.pipeline import TurnPipeline
 from chat.plan import PipelineConfig
 from chat.ports import LLMClient, Policy, Retriever
 from chat.prices import BUNDLED, load_prices
-from chat.prompt import INSTRUCTIONS, PAPER, POST_PROMPT, PromptSettings
+from chat.prompt import INSTRUCTIONS, POST_PROMPT, PromptSettings
 from chat.rewrite import Rewriter
 from chat.tokens import TiktokenCounter
 from kb.calibrate import CALIBRATION
@@ -210,8 +210,7 @@ def pipeline_config(settings: Settings, record: PolicyRecord | None, kb_version:
     elif record is not None and (prompt, calibrated) != (record.prompt, record.static):
         logger.warning("policy %s was trained for %s with static answers %s, and the settings say %s with static answers %s: its "
                        "certificate isn't about that", record.version, record.prompt, _on(record.static), prompt, _on(calibrated))
-    frugal = {} if record is None else {FRUGAL: record.frugal}
-    return PipelineConfig(prompt=prompt, baselines={"paper": PAPER, **frugal, **alternatives(prompt)},
+    return PipelineConfig(prompt=prompt, baselines=baselines(prompt, None if record is None else record.frugal),
                           min_similarity=settings.min_similarity, static_threshold=settings.static_threshold,
                           fallback_threshold=settings.fallback_threshold, calibrated_static=calibrated,
                           search_previous=settings.search_previous, holdback=settings.holdback)

@@ -147,6 +147,17 @@ def _new_file(log: SqlConversationLog, out: Path) -> Iterator[BinaryIO]:
         raise LogError(f"{out}: expected a file to export to, got the log itself; name another file")
     if place.exists() and not place.is_file():
         raise LogError(f"{out}: expected a file to export to, got something else; name a file, or - for standard output")
+    try:
+        with whole_file(place) as file:
+            yield file
+    except OSError as error:
+        raise LogError(f"{out}: can't be written ({error.strerror or error}); check its folder, permissions and free space") \
+            from error
+
+
+@contextmanager
+def whole_file(place: Path) -> Iterator[BinaryIO]:
+    """A file beside a place, which it takes once all is on the disk; nothing is left of it if anything is raised. Raises: OSError."""
     beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
     try:
         with beside.open("xb") as file:
@@ -154,8 +165,5 @@ def _new_file(log: SqlConversationLog, out: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(place)
-    except OSError as error:
-        raise LogError(f"{out}: can't be written ({error.strerror or error}); check its folder, permissions and free space") \
-            from error
     finally:
         beside.unlink(missing_ok=True)
